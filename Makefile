@@ -1,0 +1,49 @@
+# The two commands are `make book` and `make test`; CONTRIBUTING.md tells the rest.
+PYTHON ?= python3
+LOCK ?= requirements.txt
+BIN := .venv/bin
+PAGES := $(shell find book -name _build -prune -o -path book/_static/mathjax -prune -o -type f -print)
+QUICK := AELIB_PROFILE=quick AELIB_DATA_DIR= AELIB_CACHE_DIR=$(CURDIR)/_build/no-data AELIB_PROGRESS=0 TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore::DeprecationWarning
+
+.PHONY: book read test lint unit notebooks run stale lab lock
+book: _build/html/index.html
+	@echo "The book is at file://$(CURDIR)/$<"
+
+_build/html/index.html: .venv/.installed book/_static/mathjax/tex-svg.js _config.yml _toc.yml $(PAGES) $(wildcard aelib/*.py)
+	$(BIN)/jupyter-book build book --config _config.yml --toc _toc.yml --path-output . -W --keep-going --quiet
+	@touch $@
+
+book/_static/mathjax/tex-svg.js: .venv/.installed
+	@mkdir -p $(@D) && cp .venv/lib/python*/site-packages/sphinx-mathjax-offline/static/mathjax/tex-svg.js $@
+
+.venv/.installed: $(LOCK) pyproject.toml
+	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet -r $(LOCK)
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps -e . && touch $@
+
+read: book
+	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
+
+test: lint unit notebooks
+
+lint: .venv/.installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+unit: .venv/.installed
+	$(QUICK) $(BIN)/pytest -n 2 --disable-socket --allow-hosts=127.0.0.1 --allow-unix-socket --timeout 300 --cov --cov-report term
+
+notebooks: .venv/.installed
+	$(QUICK) $(BIN)/pytest -n 2 --dist loadscope -p no:cacheprovider --nbval-lax --nbval-cell-timeout 60 --timeout 120 --durations 5 book
+
+run: .venv/.installed
+	$(BIN)/python tools/execute.py $(CHAPTER)
+
+stale: .venv/.installed
+	@$(BIN)/python tools/execute.py --list
+
+lab: .venv/.installed
+	$(BIN)/jupyter lab book
+
+LOCKED := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra book --extra dev pyproject.toml
+lock: .venv/.installed
+	$(LOCKED) --extra tensorflow -o requirements.txt && $(LOCKED) --extra tensorflow-gpu -o requirements-gpu.txt

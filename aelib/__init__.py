@@ -1,0 +1,15 @@
+"""Autoencoders, composed from small tested parts, and the measurements to judge them by."""
+
+import lazy_loader
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["blocks", "data", "layers", "metrics", "objectives", "plots", "profiles", "results"],
+    submod_attrs={
+        "autoencoder": ["Autoencoder"],
+        "data": ["Dataset", "load"],
+        "profiles": ["profile"],
+    },
+)

@@ -1,0 +1,156 @@
+"""Run notebooks in the full profile, strip what is volatile, and stamp them with what they ran on.
+
+python tools/execute.py types/basic ...   run these chapters
+python tools/execute.py                   run the chapters whose code changed since their stamp
+python tools/execute.py --all             run every chapter
+python tools/execute.py --list            list the chapters whose stamp differs from the code or from aelib
+"""
+
+import argparse
+import ast
+import hashlib
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellControlSignal, DeadKernelError
+
+from aelib import results
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What TensorFlow's C++ code writes past every setting, and a closing hint of XLA's.
+_CPP_LOG = re.compile(
+    r"^([IWE]\d{4} [\d:.]+ .*|\d{4}-\d\d-\d\d [\d:.]+: [IWE] .*|WARNING: All log messages before.*|)$"
+)
+
+
+def digest(text):
+    """Return a short hash of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_hash(notebook):
+    """Hash the code cells of a notebook, whatever its text and its outputs say."""
+    return digest("\0".join(cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"))
+
+
+def package_hash(folder=ROOT / "aelib"):
+    """Hash the syntax trees of the package: comments, docstrings and layout do not count."""
+    trees = []
+    for path in sorted(Path(folder).glob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+                value = body[0].value
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    body[0] = ast.Pass()
+        trees.append(f"{path.name}:{ast.dump(tree)}")
+    return digest("\n".join(trees))
+
+
+def chapters(root=ROOT):
+    """Return the chapters that are notebooks, in the order of ``_toc.yml``, as paths without their ending."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
+    files = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
+    return [name for name in files if (root / "book" / f"{name}.ipynb").is_file()]
+
+
+def path_of(chapter, root=ROOT):
+    """Return the path of a chapter's notebook."""
+    return root / "book" / f"{chapter}.ipynb"
+
+
+def staleness(notebook, package):
+    """Say why the stored outputs are not those of the code as it stands, or return an empty text."""
+    stamp = notebook.metadata.get("aelib", {})
+    if stamp.get("profile") != "full":
+        return "never run in the full profile"
+    if stamp.get("code") != code_hash(notebook):
+        return "its code changed"
+    return "" if stamp.get("package") == package else "aelib changed"
+
+
+def clean(notebook):
+    """Strip what differs from run to run, and the log lines of C++ libraries."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr":
+                output.text = "\n".join(ln for ln in output.text.split("\n") if not _CPP_LOG.match(ln))
+        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
+    notebook.metadata = nbformat.from_dict(
+        {
+            key: notebook.metadata[key]
+            for key in ("aelib", "kernelspec", "language_info", "jupytext")
+            if key in notebook.metadata
+        }
+    )
+
+
+def execute(chapter, root=ROOT, timeout=3600):
+    """Run one chapter in the full profile and store it, whole or not at all; return the seconds it took."""
+    path = path_of(chapter, root)
+    notebook = nbformat.read(path, as_version=4)
+    os.environ.update(AELIB_PROFILE="full", AELIB_PROGRESS="0", TF_CPP_MIN_LOG_LEVEL="3")
+    start = time.perf_counter()
+    client = NotebookClient(
+        notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    )
+    client.execute()
+    seconds = time.perf_counter() - start
+    notebook.metadata["aelib"] = {
+        "profile": "full",
+        "seconds": round(seconds),
+        "device": results.device(),
+        "code": code_hash(notebook),
+        "package": package_hash(),
+    }
+    clean(notebook)
+    results.write_atomically(path, nbformat.writes(notebook) + "\n")
+    return seconds
+
+
+def main(arguments=None):
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "chapter", nargs="*", help="as in types/basic; default: every chapter whose code changed"
+    )
+    parser.add_argument("--all", action="store_true", help="run every chapter, changed or not")
+    parser.add_argument("--list", action="store_true", help="only list what is stale")
+    options = parser.parse_args(arguments)
+    known, package = chapters(), package_hash()
+    unknown = [name for name in options.chapter if name not in known]
+    if unknown:
+        parser.error(f"no such notebook: {', '.join(unknown)}; known: {', '.join(known)}")
+    reasons = {name: staleness(nbformat.read(path_of(name), as_version=4), package) for name in known}
+    if options.list:
+        print(
+            "\n".join(f"{name}: {reason}" for name, reason in reasons.items() if reason) or "nothing is stale"
+        )
+        return 0
+    changed = [name for name, reason in reasons.items() if reason and reason != "aelib changed"]
+    failed = []
+    for name in known if options.all else options.chapter or changed:
+        print(f"{name}: running", flush=True)
+        try:
+            print(f"{name}: {execute(name):.0f} s", flush=True)
+        except (CellControlSignal, DeadKernelError) as error:  # the others are still worth their run
+            print(f"{name}: {error}", flush=True)
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", flush=True)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
