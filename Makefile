@@ -2,19 +2,23 @@
 PYTHON ?= python3
 LOCK ?= requirements.txt
 BIN := .venv/bin
-PAGES := $(shell find book -name _build -prune -o -path book/_static/mathjax -prune -o -type f -print)
+GENERATED := book/_static/mathjax/tex-svg.js book/reference/results_tables.txt
+PAGES := $(filter-out $(GENERATED),$(shell find book -name .ipynb_checkpoints -prune -o -type f -print))
 QUICK := AELIB_PROFILE=quick AELIB_DATA_DIR= AELIB_CACHE_DIR=$(CURDIR)/_build/no-data AELIB_PROGRESS=0 TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore::DeprecationWarning
 
 .PHONY: book read test lint unit notebooks run stale lab lock
 book: _build/html/index.html
 	@echo "The book is at file://$(CURDIR)/$<"
 
-_build/html/index.html: .venv/.installed book/_static/mathjax/tex-svg.js _config.yml _toc.yml $(PAGES) $(wildcard aelib/*.py)
+_build/html/index.html: .venv/.installed $(GENERATED) _config.yml _toc.yml $(PAGES) $(wildcard aelib/*.py)
 	$(BIN)/jupyter-book build book --config _config.yml --toc _toc.yml --path-output . -W --keep-going --quiet
 	@touch $@
 
 book/_static/mathjax/tex-svg.js: .venv/.installed
 	@mkdir -p $(@D) && cp .venv/lib/python*/site-packages/sphinx-mathjax-offline/static/mathjax/tex-svg.js $@
+
+book/reference/results_tables.txt: .venv/.installed tools/results_page.py $(wildcard book/results/*/*.json)
+	$(BIN)/python tools/results_page.py $@
 
 .venv/.installed: $(LOCK) pyproject.toml
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet -r $(LOCK)

@@ -44,15 +44,18 @@ def dense_encoder(input_shape, code, *, hidden=(128, 64), activation="relu", cod
     return keras.Sequential(stack, name="encoder")
 
 
-def dense_decoder(output_shape, code, *, hidden=(64, 128), activation="relu"):
-    """Build dense `hidden` layers -> a linear layer -> reshape: (B, code) -> (B, *output_shape).
+def dense_decoder(output_shape, code, *, hidden=(64, 128), activation="relu", output_activation=None):
+    """Build dense `hidden` layers -> a dense layer -> reshape: (B, code) -> (B, *output_shape).
 
-    `hidden` goes from the code to the output; the rest is as in `dense_encoder`.
+    `hidden` goes from the code to the output; the rest is as in `dense_encoder`. The output is linear unless
+    `output_activation` says otherwise: a sigmoid goes with a Gaussian likelihood, never with a Bernoulli one,
+    which reads logits.
     """
     output_shape = _shape("output_shape", output_shape)
     stack = [layers.Input((_positive("code", code),))]
     stack += [layers.Dense(_positive("hidden", n), activation) for n in hidden]
-    stack += [layers.Dense(math.prod(output_shape), name="raw"), layers.Reshape(output_shape)]
+    stack += [layers.Dense(math.prod(output_shape), output_activation, name="raw")]
+    stack += [layers.Reshape(output_shape)]
     return keras.Sequential(stack, name="decoder")
 
 

@@ -1,5 +1,7 @@
 """The ledger: every figure and every claim of a chapter, written down where tests can read it."""
 
+import base64
+import io
 import json
 import math
 import operator
@@ -47,17 +49,25 @@ def _torch_gpus():
 
 
 def glue(name, value):
-    """Store `value` in the running notebook under `name`, so that the text can print it: myst-nb's glue.
+    """Store a figure or a number in the running notebook under `name`, so that the text can show it.
 
-    Written as a display that shows nothing, which every notebook stores and only myst-nb reads; outside a
-    notebook it does nothing.
+    Written as a display that shows nothing, in the form that myst-nb's glue reads; outside a notebook it does
+    nothing. `value` is a Matplotlib figure, kept as a PNG, or anything else, kept as its `repr`.
     """
-    ipython = sys.modules.get("IPython")  # in every notebook; but readers need not have it
-    if ipython is None or ipython.get_ipython() is None:
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is None:
         return
+    if hasattr(value, "savefig"):
+        buffer = io.BytesIO()
+        value.savefig(buffer, format="png")
+        mime, content = "image/png", base64.b64encode(buffer.getvalue()).decode()
+    else:
+        mime, content = "text/plain", repr(value)
     prefix = "application/papermill.record/"
-    data = {f"{prefix}text/plain": repr(value)}
-    ipython.display.display(data, metadata={"scrapbook": {"name": name, "mime_prefix": prefix}}, raw=True)
+    metadata = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+    display({prefix + mime: content}, metadata=metadata, raw=True)
 
 
 def _number(name, value):

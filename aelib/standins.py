@@ -1,0 +1,128 @@
+"""Small data that ships with the dependencies, for runs that must not wait for a download."""
+
+import numpy as np
+
+#: Height, centre and width of the waves P, Q, R, S, T, as shares of the R wave and of the beat:
+#: a normal beat, and one that starts in the ventricle (no P, a broad QRS complex, T upside down).
+_WAVES = np.array(
+    [
+        [
+            (0.15, 0.20, 0.025),
+            (-0.12, 0.36, 0.010),
+            (1.0, 0.40, 0.012),
+            (-0.25, 0.44, 0.012),
+            (0.3, 0.68, 0.04),
+        ],
+        [
+            (0.00, 0.20, 0.025),
+            (-0.05, 0.30, 0.020),
+            (0.9, 0.40, 0.045),
+            (-0.45, 0.53, 0.040),
+            (-0.3, 0.75, 0.05),
+        ],
+    ]
+)
+
+
+def _hold_out(x, y):
+    """Return x_train, y_train, x_test, y_test: a seeded fifth of every class is the test set."""
+    from sklearn.model_selection import train_test_split
+
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=0, stratify=y)
+    return x_train, y_train, x_test, y_test
+
+
+def digits():
+    """Return scikit-learn's digits, (n, 8, 8, 1) float32 in [0, 1], split, and the names of the classes.
+
+    The split is by image: scikit-learn does not say who wrote which, so a writer may be on both sides.
+
+    References
+    ----------
+    Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = (bunch.images[..., None] / 16).astype(np.float32)
+    return _hold_out(images, bunch.target), tuple("0123456789")
+
+
+def enlarged_digits():
+    """Return the digits enlarged to (n, 28, 28, 1) by cubic splines, in the same split."""
+    from scipy.ndimage import zoom
+
+    (x_train, y_train, x_test, y_test), names = digits()
+    # Enlarging is linear: W X Wᵀ does it for all images at once. A spline overshoots, hence the clip.
+    W = zoom(np.eye(8, dtype=np.float32), (3.5, 1), mode="nearest", grid_mode=True)  # (28, 8)
+    x_train, x_test = (np.clip(W @ x[..., 0] @ W.T, 0, 1)[..., None] for x in (x_train, x_test))
+    return (x_train, y_train, x_test, y_test), names, "scikit-learn's digits, enlarged to 28×28"
+
+
+def photograph_patches(size=32):
+    """Return the patches, (n, 32, 32, 3) uint8, of two photographs; the label says of which.
+
+    The patches are the cells of a grid, so no pixel is in the training and in the test set.
+    """
+    from sklearn.datasets import load_sample_images
+
+    patches = []
+    for image in load_sample_images().images:
+        rows, columns = image.shape[0] // size, image.shape[1] // size
+        grid = image[: rows * size, : columns * size].reshape(rows, size, columns, size, 3)
+        patches.append(grid.swapaxes(1, 2).reshape(-1, size, size, 3))  # (R, S, C, S, 3) -> (R·C, S, S, 3)
+    y = np.repeat(np.arange(len(patches)), [len(p) for p in patches])
+    names = ("temple", "flower")
+    return _hold_out(np.concatenate(patches), y), names, "patches of scikit-learn's two sample photographs"
+
+
+def synthetic_heartbeats(n=1250, length=140):
+    """Return beats, (n, 140) float32, each a sum of five Gaussian waves; label 1 has another morphology.
+
+    Like the beats of ECG5000, each has mean 0 and standard deviation 1.
+
+    References
+    ----------
+    McSharry et al., A dynamical model for generating synthetic electrocardiogram signals, IEEE
+    Transactions on Biomedical Engineering 50(3), 2003; the waves are theirs, the dynamics left out.
+    """
+    rng = np.random.default_rng(0)
+    y = (np.arange(n) % 5 < 2).astype(np.int64)  # two in five are abnormal, as in ECG5000
+    waves = _WAVES[y] * (1 + rng.normal(0, (0.12, 0.02, 0.10), size=(n, 5, 3)))  # (N, wave, 3)
+    height, centre, width = np.moveaxis(waves, -1, 0)[..., None]  # (N, wave, 1) each
+    time = np.arange(length) / length
+    beats = np.sum(height * np.exp(-0.5 * ((time - centre) / width) ** 2), axis=1)  # (N, wave, T) -> (N, T)
+    beats += rng.normal(0, 0.02, size=beats.shape)
+    beats -= beats.mean(axis=1, keepdims=True)
+    beats /= beats.std(axis=1, ddof=1, keepdims=True)
+    return _hold_out(beats.astype(np.float32), y), ("normal", "abnormal"), "synthetic heartbeats"
+
+
+def descriptions():
+    """Return the lines, (n,) str, of scikit-learn's descriptions of its data sets; the label says of which.
+
+    Whole paragraphs would be some fifty, too few for the models that a chapter fits.
+    """
+    from sklearn import datasets
+
+    names = ("iris", "wine", "breast_cancer", "diabetes", "digits", "linnerud")
+    labels = {}
+    for label, name in enumerate(names):
+        for line in getattr(datasets, f"load_{name}")().DESCR.splitlines():
+            if len(line.split()) >= 4:  # shorter ones are headings and markup
+                labels.setdefault(line.strip(), set()).add(label)
+    # A line that two descriptions share has no one label.
+    pairs = [(text, found.pop()) for text, found in labels.items() if len(found) == 1]
+    x = np.array([text for text, _ in pairs], dtype=object)
+    y = np.array([label for _, label in pairs])
+    return _hold_out(x, y), names, "lines of scikit-learn's data set descriptions"
+
+
+#: What replaces a data set in the quick profile: functions that return (arrays, class names, description).
+STANDINS = {
+    "mnist": enlarged_digits,
+    "fashion_mnist": enlarged_digits,
+    "cifar10": photograph_patches,
+    "ecg5000": synthetic_heartbeats,
+    "newsgroups": descriptions,
+}
