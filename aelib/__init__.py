@@ -6,7 +6,19 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["blocks", "data", "layers", "metrics", "objectives", "plots", "profiles", "results"],
+    submodules=[
+        "blocks",
+        "convmatrix",
+        "data",
+        "interactive",
+        "layers",
+        "metrics",
+        "objectives",
+        "plots",
+        "profiles",
+        "results",
+        "steps",
+    ],
     submod_attrs={
         "autoencoder": ["Autoencoder"],
         "data": ["Dataset", "load"],

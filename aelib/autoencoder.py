@@ -107,13 +107,17 @@ class Autoencoder(keras.Model):
                 from tqdm.keras import TqdmCallback
 
                 callbacks = [*callbacks, TqdmCallback(verbose=0)]
-        _check(self.encoder, x)
+        y = self._target(x, y, kwargs)
         return super().fit(x, y, verbose=verbose, callbacks=list(callbacks), **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Return the loss and its terms, as `keras.Model.evaluate`, without corruption."""
+        return super().evaluate(x, self._target(x, y, kwargs), **kwargs)
+
+    def _target(self, x, y, options):
         _check(self.encoder, x)
-        return super().evaluate(x, y, **kwargs)
+        # Keras drops the weights of samples that have no target.
+        return x if y is None and options.get("sample_weight") is not None else y
 
     def encode(self, x, *, batch_size=512):
         """Return the codes of `x`: ndarray (n, *input) -> ndarray (n, code)."""

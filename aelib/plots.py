@@ -10,12 +10,13 @@ COLOURS = {
     "validation": "#D55E00",
     "autoencoder": "#0072B2",
     "pca": "#E69F00",
-    "document": "#CC79A7",
+    "recipe": "#CC79A7",
     "floor": "#555555",
     "other": "#009E73",
 }
 
 STYLE = {
+    "axes.axisbelow": True,
     "axes.edgecolor": "#444444",
     "axes.grid": True,
     "axes.labelsize": 11,

@@ -54,10 +54,8 @@ def glue(name, value):
     Written as a display that shows nothing, in the form that myst-nb's glue reads; outside a notebook it does
     nothing. `value` is a Matplotlib figure, kept as a PNG, or anything else, kept as its `repr`.
     """
-    from IPython import get_ipython
-    from IPython.display import display
-
-    if get_ipython() is None:
+    ipython = sys.modules.get("IPython")  # in every notebook; but a reader need not have it
+    if ipython is None or ipython.get_ipython() is None:
         return
     if hasattr(value, "savefig"):
         buffer = io.BytesIO()
@@ -67,7 +65,7 @@ def glue(name, value):
         mime, content = "text/plain", repr(value)
     prefix = "application/papermill.record/"
     metadata = {"scrapbook": {"name": name, "mime_prefix": prefix}}
-    display({prefix + mime: content}, metadata=metadata, raw=True)
+    ipython.display.display({prefix + mime: content}, metadata=metadata, raw=True)
 
 
 def _number(name, value):

@@ -1,0 +1,135 @@
+import keras
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from aelib import blocks
+
+sides = st.integers(1, 33)
+
+
+def composed_shape(encoder, decoder):
+    return decoder(encoder(keras.Input(encoder.input_shape[1:]))).shape[1:]
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(sides, sides, st.integers(1, 4), st.integers(0, 3), st.sampled_from(["transposed", "nearest"]))
+@example(1, 1, 1, 3, "transposed")
+@example(33, 1, 3, 3, "nearest")
+@example(28, 28, 1, 3, "transposed")
+def test_convolutional_shapes(height, width, channels, stages, upsample):
+    shape = (height, width, channels)
+    encoder = blocks.conv_encoder(shape, 2, filters=(2,) * stages)
+    decoder = blocks.conv_decoder(shape, 2, filters=(2,) * stages, upsample=upsample)
+    assert encoder.output_shape == (None, 2)
+    assert decoder.output_shape == (None, *shape)
+    assert composed_shape(encoder, decoder) == shape
+
+
+@settings(deadline=None, max_examples=10, derandomize=True)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.lists(st.integers(1, 5), max_size=3))
+def test_dense_shapes(shape, hidden):
+    encoder = blocks.dense_encoder(shape, 2, hidden=hidden)
+    decoder = blocks.dense_decoder(shape, 2, hidden=hidden[::-1])
+    assert encoder.output_shape == (None, 2)
+    assert composed_shape(encoder, decoder) == tuple(shape)
+
+
+@pytest.mark.parametrize("upsample", ["transposed", "nearest"])
+@pytest.mark.parametrize("shape", [(7, 10, 3), (1, 5, 1)])
+def test_convolutional_shapes_hold_when_run(shape, upsample):
+    x = np.ones((2, *shape), "float32")
+    code = blocks.conv_encoder(shape, 3, filters=(2, 2))(x)
+    decoder = blocks.conv_decoder(shape, 3, filters=(2, 2), upsample=upsample)
+    assert decoder(code).shape == x.shape
+
+
+def test_parameters_of_the_reference_net():
+    assert blocks.dense_encoder((28, 28, 1), 20, hidden=(100,)).count_params() == 80_520
+    assert blocks.dense_decoder((28, 28, 1), 20, hidden=(100,)).count_params() == 81_284
+
+
+def test_parameters_of_a_convolutional_net():
+    encoder = blocks.conv_encoder((28, 28, 1), 16, filters=(8, 4), kernel=5)
+    assert encoder.count_params() == (25 * 8 + 8) + (25 * 8 * 4 + 4) + (7 * 7 * 4 * 16 + 16)
+    decoder = blocks.conv_decoder((28, 28, 1), 16, filters=(4, 8), kernel=5)
+    dense = 16 * 7 * 7 * 4 + 7 * 7 * 4
+    assert decoder.count_params() == dense + (25 * 4 * 4 + 4) + (25 * 4 * 8 + 8) + (25 * 8 + 1)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "options"),
+    [
+        (blocks.dense_decoder, {"hidden": (5,)}),
+        (blocks.conv_decoder, {"filters": (2,), "upsample": "transposed"}),
+        (blocks.conv_decoder, {"filters": (2,), "upsample": "nearest"}),
+        (blocks.conv_decoder, {"filters": ()}),
+    ],
+)
+def test_output_is_raw(decoder, options):
+    """Logits leave [0, 1] on both sides, and twice the last weights are twice the output."""
+    model = decoder((4, 4, 1), 3, **options)
+    code = np.random.default_rng(0).normal(0, 10, (20, 3)).astype("float32")
+    raw = model.predict(code, verbose=0)
+    assert raw.min() < 0
+    assert raw.max() > 1
+    last = model.get_layer("raw")
+    last.set_weights([2 * w for w in last.get_weights()])
+    np.testing.assert_allclose(model.predict(code, verbose=0), 2 * raw, rtol=1e-5, atol=1e-5)
+
+
+def test_output_is_bounded_only_on_request():
+    model = blocks.dense_decoder((4, 4, 1), 3, output_activation="sigmoid")
+    pixels = model.predict(np.random.default_rng(0).normal(0, 10, (20, 3)), verbose=0)
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    assert pixels.std() > 0
+
+
+@pytest.mark.parametrize("encoder", [blocks.dense_encoder, blocks.conv_encoder])
+def test_code_is_linear_unless_asked(encoder):
+    x = np.random.default_rng(0).normal(0, 10, (20, 4, 4, 1)).astype("float32")
+    assert encoder((4, 4, 1), 3).predict(x, verbose=0).min() < 0
+    assert encoder((4, 4, 1), 3, code_activation="relu").predict(x, verbose=0).min() == 0
+
+
+def test_activation_reaches_the_hidden_layers():
+    for model in (
+        blocks.dense_encoder((4, 4, 1), 3, activation="tanh"),
+        blocks.dense_decoder((4, 4, 1), 3, activation="tanh"),
+        blocks.conv_encoder((4, 4, 1), 3, activation="tanh"),
+        blocks.conv_decoder((4, 4, 1), 3, activation="tanh"),
+        blocks.conv_decoder((4, 4, 1), 3, activation="tanh", upsample="nearest"),
+    ):
+        names = [layer.activation.__name__ for layer in model.layers if hasattr(layer, "activation")]
+        assert names == ["tanh"] * (len(names) - 1) + ["linear"]
+
+
+def test_whole_numbers_of_other_types():
+    assert blocks.dense_encoder(np.ones((4, 3)).shape, 2).input_shape == (None, 4, 3)
+    assert blocks.dense_decoder(np.array([4, 3]), 2).output_shape == (None, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: blocks.dense_encoder((), 2), r"input_shape must have at least one axis, got \(\)"),
+        (lambda: blocks.dense_encoder((0,), 2), r"every axis of input_shape .* >= 1, got 0"),
+        (lambda: blocks.dense_encoder((2.5,), 2), "got 2.5"),
+        (lambda: blocks.dense_encoder((4,), 0), "code must be a whole number >= 1, got 0"),
+        (lambda: blocks.dense_encoder((4,), True), "code .* got True"),
+        (lambda: blocks.dense_encoder((4,), 2, hidden=(3, -1)), "hidden .* got -1"),
+        (lambda: blocks.dense_decoder((4,), 2.0), "code .* got 2.0"),
+        (lambda: blocks.dense_decoder((4, -4), 2), "every axis of output_shape .* got -4"),
+        (lambda: blocks.conv_encoder((28, 28), 2), r"\(height, width, channels\), got \(28, 28\)"),
+        (lambda: blocks.conv_encoder((8, 8, 1), 2, filters=(0,)), "filters .* got 0"),
+        (lambda: blocks.conv_decoder((28,), 2), r"\(height, width, channels\), got \(28,\)"),
+        (lambda: blocks.conv_decoder((8, 8, 1), 2, filters=("4",)), "filters .* got '4'"),
+        (lambda: blocks.conv_decoder((8, 8, 1), 2, upsample="bilinear"), "upsample .* got 'bilinear'"),
+        (lambda: blocks.conv_decoder((8, 8, 1), 0), "code .* got 0"),
+    ],
+)
+def test_bad_arguments_are_shown(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -1,0 +1,308 @@
+"""The book's own rules. Each is a function that lists what is wrong, and each is shown to find a fault."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from aelib import results
+from tools import execute
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+NOTEBOOKS = execute.chapters()
+PAGES = sorted(p for p in BOOK.rglob("*") if p.suffix in (".md", ".ipynb") and "_build" not in p.parts)
+BIB_KEYS = set(re.findall(r"^@\w+\{([^,]+),", (BOOK / "references.bib").read_text("utf-8"), re.MULTILINE))
+LIMIT = 600_000
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def figures(cell):
+    """The cell's visible pictures; a glued one is shown elsewhere."""
+    return [
+        o
+        for o in cell.outputs
+        if "image/png" in o.get("data", {}) and "scrapbook" not in o.get("metadata", {})
+    ]
+
+
+def errors_stored(notebook):
+    for i, cell in enumerate(code_cells(notebook)):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                yield f"code cell {i} stores the error {output.ename}"
+            if output.output_type == "stream" and output.name == "stderr":
+                yield f"code cell {i} stores messages on stderr: {output.text[:80]!r}"
+
+
+def stamp_wrong(notebook):
+    stamp = notebook.metadata.get("aelib", {})
+    missing = {"profile", "seconds", "device", "code", "package"} - set(stamp)
+    if missing:
+        yield f"its stamp lacks {sorted(missing)}"
+    elif stamp["profile"] != "full":
+        yield f"it was run in the profile {stamp['profile']!r}"
+    elif stamp["code"] != execute.code_hash(notebook):
+        yield "its code has changed since it was run: `make run`"
+    elif stamp["seconds"] > 900:
+        yield f"it takes {stamp['seconds']} s; 900 are allowed"
+
+
+def out_of_order(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    if counts != list(range(1, len(counts) + 1)):
+        yield f"its cells were executed in the order {counts}"
+
+
+def alt_missing(notebook):
+    for i, cell in enumerate(code_cells(notebook)):
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        if figures(cell) and len(alt.split()) < 8:
+            yield f"code cell {i} draws a figure, and its alt text is {alt!r}"
+
+
+def exercises_missing(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    asked = len(re.findall(r"^\*\*\d+\. ", text.partition("## Exercises")[2], re.MULTILINE))
+    solved = [cell for cell in code_cells(notebook) if "solution" in cell.metadata.get("tags", [])]
+    if asked < 3 or len(solved) < asked:
+        yield f"it has {asked} exercises and {len(solved)} solutions; three of each are the least"
+    if any("hide-cell" not in cell.metadata.tags for cell in solved):
+        yield "a solution is not hidden"
+
+
+def too_large(notebook):
+    size = len(json.dumps([cell.outputs for cell in code_cells(notebook)]))
+    if size > LIMIT:
+        yield f"its outputs take {size} bytes; {LIMIT} are allowed"
+
+
+def sections_missing(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for heading in ("## The idea", "## The mathematics", "## What goes wrong", "## Exercises", "## Sources"):
+        if heading not in text:
+            yield f"it has no section {heading!r}"
+    if "ledger.save()" not in code_cells(notebook)[-1].source:
+        yield "its last code cell does not save the ledger"
+
+
+GATES = [
+    errors_stored, stamp_wrong, out_of_order, alt_missing, exercises_missing, too_large, sections_missing
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.__name__)
+@pytest.mark.parametrize("chapter", NOTEBOOKS)
+def test_gate(chapter, gate):
+    assert not list(gate(nbformat.read(execute.path_of(chapter), as_version=4)))
+
+
+def good_notebook():
+    """A notebook that passes every gate."""
+    new = nbformat.v4
+    picture = new.new_output("display_data", data={"image/png": "aGVsbG8="})
+    cells = [new.new_markdown_cell("## The idea\n## The mathematics\n## What goes wrong\n## Sources")]
+    cells += [new.new_markdown_cell("## Exercises\n**1. A (easy).**\n\n**2. B.**\n\n**3. C.**")]
+    cells += [new.new_code_cell("plot()", execution_count=1, outputs=[picture])]
+    cells[-1].metadata["mystnb"] = {
+        "image": {"alt": "A curve that falls steeply and then stays where it is."}
+    }
+    for i in range(3):
+        cells += [new.new_code_cell("1", execution_count=2 + i, metadata={"tags": ["solution", "hide-cell"]})]
+    cells += [new.new_code_cell("ledger.save()", execution_count=5)]
+    notebook = new.new_notebook(cells=cells)
+    stamp = {"profile": "full", "seconds": 3, "device": "2 cores", "package": "x"}
+    notebook.metadata["aelib"] = stamp | {"code": execute.code_hash(notebook)}
+    return notebook
+
+
+def _fault(name):
+    """Each fault, by the gate that has to find it."""
+    notebook = good_notebook()
+    code = code_cells(notebook)
+    new_output = nbformat.v4.new_output
+    if name == "error":
+        code[1].outputs = [new_output("error", ename="ValueError", evalue="", traceback=[])]
+    elif name == "stderr":
+        code[1].outputs = [new_output("stream", name="stderr", text="UserWarning: beware")]
+    elif name == "quick":
+        notebook.metadata.aelib.profile = "quick"
+    elif name == "no stamp":
+        del notebook.metadata["aelib"]
+    elif name == "slow":
+        notebook.metadata.aelib.seconds = 901
+    elif name == "edited":
+        code[0].source += "\nmore()"
+    elif name == "order":
+        code[0].execution_count = 9
+    elif name == "not run":
+        code[0].execution_count = None
+    elif name == "alt":
+        code[0].metadata = {}
+    elif name == "two exercises":
+        notebook.cells[1].source = notebook.cells[1].source.replace("**3. C.**", "")
+    elif name == "unsolved":
+        code[1].metadata.tags = []
+    elif name == "open solution":
+        code[1].metadata.tags = ["solution"]
+    elif name == "large":
+        code[0].outputs[0].data["image/png"] = "a" * LIMIT
+    elif name == "section":
+        notebook.cells[0].source = "## The idea"
+    elif name == "unsaved":
+        code[-1].source = "pass"
+    return notebook
+
+
+@pytest.mark.parametrize(
+    ("fault", "gate"),
+    [
+        ("error", errors_stored), ("stderr", errors_stored),
+        ("quick", stamp_wrong), ("no stamp", stamp_wrong), ("slow", stamp_wrong), ("edited", stamp_wrong),
+        ("order", out_of_order), ("not run", out_of_order),
+        ("alt", alt_missing),
+        ("two exercises", exercises_missing), ("unsolved", exercises_missing), ("open solution", exercises_missing),
+        ("large", too_large),
+        ("section", sections_missing), ("unsaved", sections_missing),
+    ],
+)  # fmt: skip
+def test_gate_finds_the_fault(fault, gate):
+    assert not list(gate(good_notebook()))
+    assert list(gate(_fault(fault)))
+
+
+def toc_files():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+    return [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
+
+
+def not_in_toc(pages, listed):
+    return sorted(set(pages) - set(listed)) + sorted(set(listed) - set(pages))
+
+
+def test_every_page_is_in_the_table_of_contents():
+    pages = [str(p.relative_to(BOOK).with_suffix("")) for p in PAGES]
+    assert not_in_toc(pages, toc_files()) == []
+    assert not_in_toc([*pages, "types/lost"], toc_files()) == ["types/lost"]
+
+
+def unknown_citations(text, known=BIB_KEYS):
+    cited = re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text)
+    return sorted({key.strip() for group in cited for key in group.split(",")} - known)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_citation_exists(page):
+    assert unknown_citations(page.read_text("utf-8")) == []
+
+
+def test_an_unknown_citation_is_found():
+    assert unknown_citations("as {cite}`kingma2014,nobody1999` says") == ["nobody1999"]
+
+
+def ledger_faults(ledger):
+    for claim in ledger["claims"]:
+        if not claim["holds"] and not claim.get("reason"):
+            yield f"{claim['text']!r} does not hold, and no reason is given"
+    if ledger["profile"] != "full":
+        yield f"it comes from the profile {ledger['profile']!r}"
+    if any(source.startswith("stand-in") for source in ledger["data"].values()):
+        yield "it stands on stand-in data"
+
+
+def test_ledgers_are_sound():
+    ledgers = results.read(ROOT)
+    assert set(ledgers) == set(NOTEBOOKS)
+    assert {name: list(ledger_faults(ledger)) for name, ledger in ledgers.items()} == {n: [] for n in ledgers}
+    broken = {
+        "claims": [{"text": "x", "holds": False}],
+        "profile": "quick",
+        "data": {"mnist": "stand-in: digits"},
+    }
+    assert len(list(ledger_faults(broken))) == 3
+
+
+def glued_faults(notebook, ledger):
+    """What the text prints must be what the ledger holds: each glued number, by name."""
+    recorded = {record["name"]: record["value"] for record in ledger["records"]}
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name", "")
+            text = output.get("data", {}).get("application/papermill.record/text/plain")
+            if text is not None and recorded.get(name) != float(text):
+                yield f"the notebook glues {name!r} = {text}, the ledger says {recorded.get(name)}"
+
+
+@pytest.mark.parametrize("chapter", NOTEBOOKS)
+def test_glued_numbers_are_the_ledgers(chapter):
+    ledger = results.read(ROOT)[chapter]
+    notebook = nbformat.read(execute.path_of(chapter), as_version=4)
+    assert list(glued_faults(notebook, ledger)) == []
+    if ledger["records"]:
+        ledger["records"][0]["value"] += 1.0
+        assert list(glued_faults(notebook, ledger))
+
+
+class Assets(HTMLParser):
+    """Collects what a page would load from another host: scripts, styles, images, fonts, frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.foreign = []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        loads = {
+            "script": "src",
+            "img": "src",
+            "iframe": "src",
+            "source": "src",
+            "link": "href",
+            "object": "data",
+        }
+        url = attrs.get(loads.get(tag, ""), "") or ""
+        follows = tag != "link" or attrs.get("rel") not in (
+            "canonical",
+            "license",
+            "search",
+            "index",
+            "next",
+            "prev",
+        )
+        if follows and re.match(r"(https?:)?//", url):
+            self.foreign.append(url)
+
+
+def foreign_assets(html):
+    parser = Assets()
+    parser.feed(html)
+    return parser.foreign + re.findall(r"(?:@import|url\()\s*[\"']?((?:https?:)?//[^\"')]+)", html)
+
+
+def test_built_pages_load_nothing_from_elsewhere():
+    built = ROOT / "_build" / "html"
+    if not (built / "index.html").is_file():
+        pytest.skip("the book is not built: `make book` first")
+    pages = list(built.rglob("*.html"))
+    assert {p.name: found for p in pages if (found := foreign_assets(p.read_text("utf-8")))} == {}
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://cdn.example.org/a.js"></script>',
+        '<link rel="stylesheet" href="//fonts.example.org/a.css">',
+        '<img src="http://example.org/pixel.png">',
+        "<style>@font-face {src: url(https://example.org/a.woff2)}</style>",
+    ],
+)
+def test_a_foreign_asset_is_found(html):
+    assert foreign_assets(html)
+    assert not foreign_assets('<a href="https://example.org">link</a><script src="_static/a.js"></script>')

@@ -1,0 +1,316 @@
+"""The in-page figures in a real browser: by mouse, touch and keyboard, in print and without scripts.
+
+Uses the Chromium of the system (Debian's package `chromium`), which `playwright` drives but does not install.
+"""
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aelib import interactive, steps
+from aelib.convmatrix import convolution_matrix
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)"),
+    pytest.mark.timeout(120),
+]
+STATIC = Path(__file__).parents[1] / "book" / "_static"
+# The theme's two pages, and the boxes that a notebook's output sits in.
+PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><head>
+<meta charset="utf-8"><title>figures</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,"><link rel="stylesheet" href="{static}/style.css">
+<link rel="stylesheet" href="{static}/interactive.css"><script src="{static}/interactive.js"></script>
+<style>:root {{ --pst-color-background: #ffffff; --pst-color-text-base: #222832 }}
+html[data-theme=dark] {{ --pst-color-background: #121212; --pst-color-text-base: #ced6dd }}
+body {{ background: var(--pst-color-background); color: var(--pst-color-text-base); margin: 1rem;
+font-family: sans-serif }}</style></head>
+<body class="bd-content">
+<div class="cell_output"><div class="output text_html">{body}</div></div></body></html>"""
+
+
+def slider():
+    grey = np.broadcast_to(np.linspace(0, 1, 4)[:, None, None, None, None], (4, 3, 8, 8, 1))
+    captions = [f"error {4 - i}" for i in range(4)]
+    name = ("originals", np.full((3, 8, 8, 1), 0.25))
+    return interactive.slider(
+        grey, [2, 4, 8, 16], "size", alt="grey", captions=captions, reference=name, start=1
+    )
+
+
+def stepper(transposed=False):
+    kernel = np.arange(9).reshape(3, 3) - 4
+    matrix, shapes = convolution_matrix(kernel, (4, 4)), {"input_shape": (4, 4), "output_shape": (2, 2)}
+    if transposed:
+        matrix, shapes = matrix.T, {"input_shape": (2, 2), "output_shape": (4, 4)}
+    vector = np.arange(matrix.shape[1])
+    done = steps.product_steps(matrix, vector, extra=[steps.Grid("kernel", kernel)], **shapes)
+    return steps.stepper(done, "output pixel", alt="a kernel slides")
+
+
+def explorer(points=None):
+    grey = np.broadcast_to(np.arange(12).reshape(3, 4)[..., None, None] / 11, (3, 4, 8, 8))
+    return interactive.explorer(grey, [0, 1, 2, 3], [0, 1, 2], alt="a map", points=points)
+
+
+# WCAG AA: 4.5 to 1 for text against the colour behind it, 3 to 1 for the frames of buttons and results.
+LOW_CONTRAST = """() => {
+    const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const read = (colour) => {
+        pen.clearRect(0, 0, 1, 1);
+        pen.fillStyle = colour;
+        pen.fillRect(0, 0, 1, 1);
+        return [...pen.getImageData(0, 0, 1, 1).data];
+    };
+    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const light = (rgb) =>
+        [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => sum + weight * linear(rgb[i] / 255), 0);
+    const behind = (node) => {
+        const colour = read(getComputedStyle(node).backgroundColor);
+        return colour[3] || !node.parentElement ? colour : behind(node.parentElement);
+    };
+    const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
+    const low = [];
+    let seen = 0;
+    const check = (what, node, colour, back, least) => {
+        const value = ratio(read(colour), behind(back));
+        seen += 1;
+        if (value < least) low.push([what, node.className, node.textContent, value]);
+    };
+    for (const node of document.querySelectorAll(".ae-live *")) {
+        const style = getComputedStyle(node);
+        const text = [...node.childNodes].some((child) => child.nodeType === 3);
+        if (text) check("text", node, style.color, node, 4.5);
+        if (node.matches("button")) check("button", node, style.borderColor, node.parentElement, 3);
+        if (node.matches(".ae-result")) check("result", node, style.outlineColor, document.body, 3);
+    }
+    return seen > 100 ? low : [`saw only ${seen}`];
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*flags, "--disable-sync"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Return a function that opens figures in a page, which must raise no error and load no other host."""
+    contexts, errors, requests = [], [], []
+
+    def open_page(*figures, theme="light", width=1280, **options):
+        body = "".join(f if isinstance(f, str) else f._repr_html_() for f in figures)
+        file = tmp_path / f"{len(contexts)}.html"
+        file.write_text(PAGE.format(theme=theme, static=STATIC.as_uri(), body=body), "utf-8")
+        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(20_000)  # a busy machine is slow, not wrong
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(file.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not errors
+    assert requests
+    assert all(url.startswith(("file:", "data:")) for url in requests)
+
+
+def grey(locator, down=0.5):
+    """Return the grey, from 0 to 1, half across an element and that far down it."""
+    image = Image.open(io.BytesIO(locator.screenshot())).convert("L")
+    return image.getpixel((image.width // 2, int(image.height * down))) / 255
+
+
+def test_slider_by_keyboard(show):
+    page = show(slider())
+    range_, frames = page.get_by_role("slider", name="size"), page.locator(".ae-frame")
+    seen = []
+    range_.focus()
+    for key in ("Home", "ArrowRight", "ArrowUp", "End", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+        seen.append(range_.input_value())
+        assert grey(frames.nth(1)) == pytest.approx(int(seen[-1]) / 3, abs=0.03)
+        assert grey(frames.nth(1), down=0.02) == pytest.approx(int(seen[-1]) / 3, abs=0.03)  # no other row
+        assert grey(frames.nth(0)) == pytest.approx(0.25, abs=0.03)
+    assert seen == ["0", "1", "2", "3", "3", "2"]
+    assert range_.get_attribute("aria-valuetext") == "8: error 2"
+    assert page.locator(".ae-value").inner_text() == "8: error 2"
+    assert frames.nth(1).get_attribute("aria-label") == "size 8: error 2"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "size: next"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert range_.input_value() == "3"
+    # At the end the button says so, yet keeps the focus.
+    assert page.evaluate("document.activeElement.getAttribute('aria-disabled')") == "true"
+    style = "getComputedStyle(document.activeElement)"
+    outline = f"{style}.outlineStyle + {style}.outlineWidth"
+    assert page.evaluate(outline) == "solid3px"
+
+
+def test_slider_by_mouse(show):
+    page = show(slider())
+    range_ = page.get_by_role("slider")
+    assert range_.input_value() == "1"
+    box = range_.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.click(box["x"] + box["width"] - 4, middle)
+    assert range_.input_value() == "3"
+    page.mouse.move(box["x"] + box["width"] - 8, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 3, middle, steps=5)
+    page.mouse.up()
+    assert range_.get_attribute("aria-valuetext") == "4: error 3"
+    assert page.locator(".ae-frame").nth(1).get_attribute("aria-label") == "size 4: error 3"
+    page.get_by_role("button", name="size: previous").click()
+    assert range_.input_value() == "0"
+
+
+def test_by_touch_on_a_phone(show):
+    page = show(slider(), explorer(), width=390, has_touch=True, is_mobile=True)
+    range_ = page.get_by_role("slider", name="size")
+    page.get_by_role("button", name="size: next").tap()
+    assert range_.input_value() == "2"
+    box = range_.bounding_box()
+    page.touchscreen.tap(box["x"] + 3, box["y"] + box["height"] / 2)
+    assert range_.input_value() == "0"
+    for control in page.locator("button, input").all():
+        assert control.bounding_box()["height"] >= 44
+    box = page.locator(".ae-map").bounding_box()
+    page.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + 0.1 * box["height"])
+    assert page.get_by_role("slider", name="z₁").input_value() == "3"
+    assert page.get_by_role("slider", name="z₂").input_value() == "2"
+    assert page.locator(".ae-map").evaluate("e => getComputedStyle(e).touchAction") == "none"
+
+
+def test_stepper_draws_and_speaks(show):
+    page = show(stepper())
+    figure, text = page.locator(".ae-live"), page.locator(".ae-text")
+    assert text.inner_text().startswith("output 1 = ")
+    windows = []
+    for i in range(4):
+        tables = {
+            name: figure.locator("table").nth(k) for k, name in enumerate(["input", "kernel", "C", "output"])
+        }
+        assert tables["C"].locator("tr").nth(i).locator(".ae-window").count() == 9
+        windows.append(tables["input"].locator(".ae-window").all_inner_texts())
+        result = tables["output"].locator(".ae-result").inner_text()
+        assert text.inner_text().endswith(f" = {result}")
+        assert (
+            page.get_by_role("slider").get_attribute("aria-valuetext") == f"{i + 1} of 4: {text.inner_text()}"
+        )
+        if i < 3:
+            page.get_by_role("button", name="output pixel: next").click()
+    assert windows[3] == ["5", "6", "7", "9", "10", "11", "13", "14", "15"]
+    assert text.get_attribute("aria-live") == "polite"
+    page.get_by_role("slider").press("Home")  # now the range speaks, and the line is silent
+    assert text.get_attribute("aria-live") == "off"
+    assert text.inner_text().startswith("output 1 = ")
+
+
+def test_explorer_shows_what_is_decoded_under_the_pointer(show):
+    page = show(explorer())
+    # The map is the sheet at first; the picture beside it follows.
+    across, up = page.get_by_role("slider", name="z₁"), page.get_by_role("slider", name="z₂")
+    map_, picture = page.locator(".ae-map"), page.locator(".ae-frame")
+    box = map_.bounding_box()
+    for column, row in np.ndindex(4, 3):
+        page.mouse.move(
+            box["x"] + box["width"] * (column + 0.3) / 4, box["y"] + box["height"] * (2.7 - row) / 3
+        )
+        assert (across.input_value(), up.input_value()) == (str(column), str(row))
+        assert grey(picture) == pytest.approx((4 * row + column) / 11, abs=0.03)
+        marker = page.locator(".ae-marker").bounding_box()
+        assert marker["x"] == pytest.approx(box["x"] + 1 + (box["width"] - 2) * column / 4, abs=1)
+        assert marker["y"] == pytest.approx(box["y"] + 1 + (box["height"] - 2) * (2 - row) / 3, abs=1)
+    across.press("Home")
+    up.press("ArrowDown")
+    assert grey(picture) == pytest.approx(4 / 11, abs=0.03)
+    assert picture.get_attribute("aria-label") == "decoded at z₁ 0, z₂ 1"
+
+
+def test_explorer_draws_points(show):
+    page = show(explorer(points=[[0, 0], [3, 2]]))
+    box, dots = page.locator(".ae-map").bounding_box(), page.locator(".ae-map circle")
+    assert dots.count() == 2
+    first, second = (dots.nth(i).bounding_box() for i in (0, 1))
+    assert first["x"] < box["x"] + box["width"] / 4 < box["x"] + 3 * box["width"] / 4 < second["x"]
+    assert first["y"] > second["y"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_fits_and_reads(show, theme, width):
+    page = show(slider(), stepper(), stepper(transposed=True), explorer(), theme=theme, width=width)
+    assert page.locator(".ae-on").count() == 4
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    fits = "[...document.querySelectorAll('.cell_output')].every((e) => e.scrollWidth <= e.clientWidth)"
+    assert page.evaluate(fits)
+    assert page.evaluate(LOW_CONTRAST) == []
+
+
+def test_roles_names_and_identifiers(show):
+    page = show(slider(), slider(), stepper(), explorer())
+    tree = page.locator("body").aria_snapshot().replace("'", "")  # YAML quotes what holds a colon
+    for line in (
+        'figure "grey":',
+        'img "size 4: error 3"',
+        'slider "size": "1"',
+        'button "size: next"',
+        'table "kernel":',
+        'slider "z₂": "1"',
+    ):
+        assert f"- {line}" in tree
+    assert "From top" not in tree
+    identifiers = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(identifiers) == len(set(identifiers)) == 5
+
+
+def test_without_scripts_the_picture_stays(show):
+    page = show(slider(), stepper(), java_script_enabled=False, width=390)
+    assert page.locator("button, input, .ae-live").count() == 0
+    for i, alt in enumerate(["grey", "a kernel slides"]):
+        picture = page.get_by_role("img", name=alt)
+        assert picture.is_visible()
+        assert 100 < picture.bounding_box()["width"] <= 390
+        assert page.locator("figcaption").nth(i).is_visible()
+    image = Image.open(io.BytesIO(page.get_by_role("img", name="grey").screenshot())).convert("L")
+    middle = [image.getpixel((image.width // 6, int(image.height * (i + 0.5) / 5))) / 255 for i in range(5)]
+    assert middle == pytest.approx([0.25, 0, 1 / 3, 2 / 3, 1], abs=0.03)
+
+
+def test_print_shows_the_picture(show):
+    page = show(slider())
+    assert not page.get_by_role("img", name="grey", exact=True).is_visible()
+    page.emulate_media(media="print")
+    assert page.get_by_role("img", name="grey", exact=True).is_visible()
+    assert page.locator("figcaption").is_visible()
+    assert not page.locator(".ae-live").is_visible()
+
+
+def test_nothing_moves_by_itself(show):
+    page = show(slider(), stepper(), reduced_motion="reduce")
+    page.get_by_role("button", name="size: next").click()
+    assert page.evaluate("document.getAnimations().length") == 0
+    still = "(e) => getComputedStyle(e).transitionDuration === '0s'"
+    assert page.evaluate(f"[...document.querySelectorAll('.ae-live *')].every({still})")
+
+
+def test_a_broken_figure_keeps_its_picture_and_spares_the_others(show):
+    page = show(slider()._repr_html_().replace('data-kind="slider"', 'data-kind="none"'), slider())
+    assert page.locator("figure").nth(0).get_by_role("img", name="grey").is_visible()
+    assert page.locator("figure").nth(0).locator(".ae-live").count() == 0
+    assert page.locator("figure").nth(1).get_by_role("slider").is_visible()

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from aelib import metrics
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.random((5, 8, 9, 2))
+Y = RANDOM.random((5, 8, 9, 2))
+
+
+def test_mse_by_hand():
+    assert metrics.mse([[0, 1], [2, 3]], [[0, 3], [1, 3]]) == pytest.approx((0 + 4 + 1 + 0) / 4)
+
+
+def test_squared_error_per_image_by_hand():
+    assert metrics.squared_error_per_image([[0, 1], [2, 3]], [[0, 3], [1, 3]]) == pytest.approx((4 + 1) / 2)
+    expected = np.mean([np.sum((x - y) ** 2) for x, y in zip(X, Y, strict=True)])
+    assert metrics.squared_error_per_image(X, Y) == pytest.approx(expected)
+
+
+def test_integers_do_not_wrap():
+    assert metrics.mse(np.uint8([[0]]), np.uint8([[255]])) == 255**2
+
+
+def test_bce_by_hand():
+    expected = -(0.25 * np.log(0.5) + 0.75 * np.log(0.5) + np.log(0.8)) / 2
+    assert metrics.bce([[0.25, 1]], [[0.5, 0.8]]) == pytest.approx(expected)
+
+
+def test_bce_clips():
+    assert metrics.bce([[0.0]], [[1.0]], clip=1e-3) == pytest.approx(-np.log(1e-3))
+    assert metrics.bce([[1.0]], [[-2.0]], clip=1e-3) == pytest.approx(-np.log(1e-3))
+    assert metrics.bce([[1.0]], [[0.0]]) == pytest.approx(-np.log(1e-7))
+
+
+@pytest.mark.parametrize("clip", [0, 0.5, -1, float("nan")])
+def test_bad_clip_is_shown(clip):
+    with pytest.raises(ValueError, match=rf"clip must be in \(0, 0.5\), got {clip}"):
+        metrics.bce(X, Y, clip=clip)
+
+
+def test_floor_is_attained_at_the_pixels():
+    assert metrics.bce_floor(X) == pytest.approx(metrics.bce(X, X), rel=1e-10)
+    assert metrics.bce_floor(X) < metrics.bce(X, np.clip(X + 0.01, 0, 1))
+    assert metrics.bce_floor([[0.5, 0.0, 1.0]]) == pytest.approx(np.log(2) / 3)
+    assert metrics.bce_floor([[0, 1]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("x", "shown"), [([[0, 1.5]], "1.5"), ([[-0.5]], "-0.5"), ([[float("nan")]], "nan"), ([], "none")]
+)
+def test_floor_wants_pixels(x, shown):
+    with pytest.raises(ValueError, match=rf"\[0, 1\], got .*{shown}"):
+        metrics.bce_floor(x)
+
+
+@pytest.mark.parametrize("offset", [1.0, 0.1, 0.003])
+def test_psnr_of_a_constant_offset(offset):
+    assert metrics.psnr(X, X + offset) == pytest.approx(-20 * np.log10(offset))
+
+
+def test_psnr_is_the_mean_over_images_not_of_the_pool():
+    x = np.zeros((2, 4))
+    assert metrics.psnr(x, [[0.1] * 4, [0.001] * 4]) == pytest.approx((20 + 60) / 2)
+
+
+def test_psnr_of_an_exact_copy_is_refused():
+    with pytest.raises(ValueError, match=r"^2 images are reproduced exactly"):
+        metrics.psnr(X, np.concatenate([X[:2], Y[2:]]))
+
+
+def test_ssim_of_identical_images_is_one():
+    assert metrics.ssim(X, X) == pytest.approx(1)
+    assert metrics.ssim(X, Y) < 0.5
+    assert metrics.ssim(X, X + 0.1) < 1
+
+
+def test_ssim_is_the_mean_of_the_formula():
+    """Wang et al. (2004), equation 13, over the one window of 7 pixels that fits, with unbiased variances."""
+    x, y = X[:2, :7, :7, :1], Y[:2, :7, :7, :1]
+    expected = []
+    for a, b in zip(x, y, strict=True):
+        (va, cov), (_, vb) = np.cov(a.ravel(), b.ravel())
+        ma, mb = a.mean(), b.mean()
+        c1, c2 = 0.01**2, 0.03**2
+        expected += [(2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))]
+    assert metrics.ssim(x, y) == pytest.approx(np.mean(expected))
+
+
+def test_ssim_wants_images():
+    with pytest.raises(ValueError, match=r"\(n, height, width, channels\), got \(5, 8, 9\)"):
+        metrics.ssim(X[..., 0], Y[..., 0])
+
+
+@pytest.mark.parametrize(
+    "metric", [metrics.mse, metrics.squared_error_per_image, metrics.bce, metrics.psnr, metrics.ssim]
+)
+def test_shapes_must_match(metric):
+    with pytest.raises(ValueError, match=r"\(5, 8, 9, 2\).*\(5, 8, 9\)"):
+        metric(X, X[..., 0])
+    with pytest.raises(ValueError, match="empty"):
+        metric(X[:0], X[:0])
+
+
+def test_pca_is_the_svd():
+    train, test = RANDOM.normal(3, 1, (40, 4, 3, 1)), RANDOM.normal(3, 1, (7, 4, 3, 1))
+    mean = train.reshape(40, 12).mean(axis=0)
+    _, singular, V = np.linalg.svd(train.reshape(40, 12) - mean, full_matrices=False)
+    by_hand = (test.reshape(7, 12) - mean) @ V[:5].T @ V[:5] + mean
+    reconstruction = metrics.pca_reconstruct(train, test, 5)
+    assert reconstruction.shape == test.shape
+    np.testing.assert_allclose(reconstruction.reshape(7, 12), by_hand, rtol=1e-8)
+    discarded = np.sum(singular[5:] ** 2) / 40
+    error = metrics.squared_error_per_image(train, metrics.pca_reconstruct(train, train, 5))
+    assert error == pytest.approx(discarded, rel=1e-8)
+    np.testing.assert_allclose(metrics.pca_reconstruct(train, test, 12), test, rtol=1e-8)
