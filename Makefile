@@ -3,7 +3,7 @@ PYTHON ?= python3
 LOCK ?= requirements.txt
 BIN := .venv/bin
 GENERATED := book/_static/mathjax/tex-svg.js book/reference/results_tables.txt
-PAGES := $(filter-out $(GENERATED),$(shell find book -name .ipynb_checkpoints -prune -o -type f -print))
+PAGES := $(filter-out $(GENERATED) book/_static/gallery/%,$(shell find book -name .ipynb_checkpoints -prune -o -type f -print))
 QUICK := AELIB_PROFILE=quick AELIB_DATA_DIR= AELIB_CACHE_DIR=$(CURDIR)/_build/no-data AELIB_PROGRESS=0 TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore::DeprecationWarning
 
 .PHONY: book read test lint unit notebooks run stale lab lock
@@ -11,14 +11,14 @@ book: _build/html/index.html
 	@echo "The book is at file://$(CURDIR)/$<"
 
 _build/html/index.html: .venv/.installed $(GENERATED) _config.yml _toc.yml $(PAGES) $(wildcard aelib/*.py)
-	$(BIN)/jupyter-book build book --config _config.yml --toc _toc.yml --path-output . -W --keep-going --quiet
+	$(BIN)/jupyter-book build book --config _config.yml --toc $(CURDIR)/_toc.yml --path-output . -W --keep-going --quiet
 	@touch $@
 
 book/_static/mathjax/tex-svg.js: .venv/.installed
 	@mkdir -p $(@D) && cp .venv/lib/python*/site-packages/sphinx-mathjax-offline/static/mathjax/tex-svg.js $@
 
-book/reference/results_tables.txt: .venv/.installed tools/results_page.py $(wildcard book/results/*/*.json)
-	$(BIN)/python tools/results_page.py $@
+book/reference/results_tables.txt: .venv/.installed tools/results_page.py $(wildcard book/results/*/*.json book/*/*.ipynb)
+	$(BIN)/python -m tools.results_page
 
 .venv/.installed: $(LOCK) pyproject.toml
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet -r $(LOCK)
@@ -40,10 +40,10 @@ notebooks: .venv/.installed
 	$(QUICK) $(BIN)/pytest -n 2 --dist loadscope -p no:cacheprovider --nbval-lax --nbval-cell-timeout 60 --timeout 120 --durations 5 book
 
 run: .venv/.installed
-	$(BIN)/python tools/execute.py $(CHAPTER)
+	$(BIN)/python -m tools.execute $(CHAPTER)
 
 stale: .venv/.installed
-	@$(BIN)/python tools/execute.py --list
+	@$(BIN)/python -m tools.execute --list
 
 lab: .venv/.installed
 	$(BIN)/jupyter lab book

@@ -21,7 +21,7 @@ class Autoencoder(keras.Model):
     Parameters
     ----------
     encoder, decoder : keras.Model
-        (B, *input) -> (B, code), and (B, code) -> (B, *output), whose output is raw: see `likelihood`.
+        (B, ...) -> (B, code), and (B, code) -> (B, ...), whose output is raw: see `likelihood`.
     likelihood : {"bernoulli", "gaussian", "laplace"}
         What the raw output means: logits of pixels in [0, 1], means, or medians.
     corrupt : keras.layers.Layer, optional
@@ -38,7 +38,7 @@ class Autoencoder(keras.Model):
         self.bookkeeping = SimpleNamespace(trackers={})
 
     def call(self, x, training=None):
-        """Return {"code": (B, code), "reconstruction": (B, *output), raw}."""
+        """Return {"code": (B, code), "reconstruction": (B, ...), raw}."""
         seen = x if self.corrupt is None else self.corrupt(x, training=training)
         code = self.encoder(seen, training=training)
         return {"code": code, "reconstruction": self.decoder(code, training=training)}
@@ -120,16 +120,16 @@ class Autoencoder(keras.Model):
         return x if y is None and options.get("sample_weight") is not None else y
 
     def encode(self, x, *, batch_size=512):
-        """Return the codes of `x`: ndarray (n, *input) -> ndarray (n, code)."""
+        """Return the codes of `x`: ndarray (n, ...) -> ndarray (n, code)."""
         return _predict(self.encoder, x, batch_size)
 
     def decode(self, code, *, batch_size=512):
-        """Return the mean of the data given the codes: ndarray (n, code) -> ndarray (n, *output)."""
+        """Return the mean of the data given the codes: ndarray (n, code) -> ndarray (n, ...)."""
         raw = _predict(self.decoder, code, batch_size)
         return ops.convert_to_numpy(self.likelihood.mean(ops.convert_to_tensor(raw)))
 
     def reconstruct(self, x, *, batch_size=512):
-        """Return the reconstructions of `x`, without corruption: ndarray (n, *input) -> (n, *output)."""
+        """Return the reconstructions of `x`, without corruption: ndarray (n, ...) -> (n, ...)."""
         return self.decode(self.encode(x, batch_size=batch_size), batch_size=batch_size)
 
     def get_config(self):

@@ -24,7 +24,7 @@ def _shape(name, shape, rank=None):
 
 
 def dense_encoder(input_shape, code, *, hidden=(128, 64), activation="relu", code_activation=None):
-    """Build flatten -> dense `hidden` layers -> dense `code`: (B, *input_shape) -> (B, code).
+    """Build flatten -> dense `hidden` layers -> dense `code`: (B, ...) -> (B, code).
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def dense_encoder(input_shape, code, *, hidden=(128, 64), activation="relu", cod
 
 
 def dense_decoder(output_shape, code, *, hidden=(64, 128), activation="relu", output_activation=None):
-    """Build dense `hidden` layers -> a dense layer -> reshape: (B, code) -> (B, *output_shape).
+    """Build dense `hidden` layers -> a dense layer -> reshape: (B, code) -> (B, ...).
 
     `hidden` goes from the code to the output; the rest is as in `dense_encoder`. The output is linear unless
     `output_activation` says otherwise: a sigmoid goes with a Gaussian likelihood, never with a Bernoulli one,

@@ -51,7 +51,8 @@ def stamp_wrong(notebook):
         yield f"it was run in the profile {stamp['profile']!r}"
     elif stamp["code"] != execute.code_hash(notebook):
         yield "its code has changed since it was run: `make run`"
-    elif stamp["seconds"] > 900:
+    # On a busy machine a run waits its turn; the processor's time is what it takes alone.
+    elif min(stamp["seconds"], stamp.get("cpu_seconds", stamp["seconds"])) > 900:
         yield f"it takes {stamp['seconds']} s; 900 are allowed"
 
 
@@ -137,7 +138,7 @@ def _fault(name):
     elif name == "no stamp":
         del notebook.metadata["aelib"]
     elif name == "slow":
-        notebook.metadata.aelib.seconds = 901
+        notebook.metadata.aelib.update(seconds=901, cpu_seconds=1200)
     elif name == "edited":
         code[0].source += "\nmore()"
     elif name == "order":

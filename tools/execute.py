@@ -1,9 +1,9 @@
 """Run notebooks in the full profile, strip what is volatile, and stamp them with what they ran on.
 
-python tools/execute.py types/basic ...   run these chapters
-python tools/execute.py                   run the chapters whose code changed since their stamp
-python tools/execute.py --all             run every chapter
-python tools/execute.py --list            list the chapters whose stamp differs from the code or from aelib
+python -m tools.execute types/basic ...   run these chapters
+python -m tools.execute                   run the chapters whose code changed since their stamp
+python -m tools.execute --all             run every chapter
+python -m tools.execute --list            list the chapters whose stamp differs from the code or from aelib
 """
 
 import argparse
@@ -11,6 +11,7 @@ import ast
 import hashlib
 import os
 import re
+import resource
 import sys
 import time
 from pathlib import Path
@@ -96,12 +97,18 @@ def clean(notebook):
     )
 
 
+def cpu_seconds():
+    """Return the processor time of the processes that this one has started and seen the end of."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def execute(chapter, root=ROOT, timeout=3600):
     """Run one chapter in the full profile and store it, whole or not at all; return the seconds it took."""
     path = path_of(chapter, root)
     notebook = nbformat.read(path, as_version=4)
     os.environ.update(AELIB_PROFILE="full", AELIB_PROGRESS="0", TF_CPP_MIN_LOG_LEVEL="3")
-    start = time.perf_counter()
+    start, used = time.perf_counter(), cpu_seconds()
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     )
@@ -110,6 +117,7 @@ def execute(chapter, root=ROOT, timeout=3600):
     notebook.metadata["aelib"] = {
         "profile": "full",
         "seconds": round(seconds),
+        "cpu_seconds": round(cpu_seconds() - used),
         "device": results.device(),
         "code": code_hash(notebook),
         "package": package_hash(),

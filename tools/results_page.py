@@ -1,9 +1,15 @@
-"""Turn the ledgers into the tables of the page reference/results: `python tools/results_page.py OUTPUT`."""
+"""Make the parts of pages that come from what the chapters stored: the tables of results, and the gallery.
 
-import sys
+python tools/results_page.py      writes book/reference/results_tables.txt and book/_static/gallery/*.png
+"""
+
+import base64
 from pathlib import Path
 
+import nbformat
+
 from aelib import results
+from tools import execute
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,5 +42,27 @@ def tables(ledgers):
     return "\n".join(lines)
 
 
+def gallery(notebook):
+    """Return the pictures that a notebook has glued under a name that starts with "gallery ": {name: PNG}."""
+    found = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name", "")
+            picture = output.get("data", {}).get("application/papermill.record/image/png")
+            if name.startswith("gallery ") and picture:
+                found[name.removeprefix("gallery ")] = base64.b64decode(picture)
+    return found
+
+
+def main(root=ROOT):
+    """Write both below the book at `root`."""
+    results.write_atomically(root / "book" / "reference" / "results_tables.txt", tables(results.read(root)))
+    folder = root / "book" / "_static" / "gallery"
+    folder.mkdir(exist_ok=True)
+    for chapter in execute.chapters(root):
+        for name, picture in gallery(nbformat.read(execute.path_of(chapter, root), as_version=4)).items():
+            (folder / f"{name}.png").write_bytes(picture)
+
+
 if __name__ == "__main__":
-    results.write_atomically(sys.argv[1], tables(results.read(ROOT)))
+    main()
