@@ -117,7 +117,12 @@ def learning_curves(curves, *, scale=1.0, ylabel="loss", floor=None, ax=None):
     ax = ax or plt.subplots()[1]
     for name, values in curves.items():
         epochs = np.arange(1, len(values) + 1)
-        ax.plot(epochs, scale * np.asarray(values), label=name, color=COLOURS.get(name.split()[0].lower()))
+        ax.plot(
+            epochs,
+            scale * np.asarray(values),
+            label=name,
+            color=COLOURS.get(name.split()[0].strip(",:").lower()),
+        )
     if floor is not None:
         ax.axhline(floor, color=COLOURS["floor"], ls="--", lw=1.2, label="floor")
     ax.set(xlabel="epoch", ylabel=ylabel)
