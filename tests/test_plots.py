@@ -77,7 +77,10 @@ def test_image_grid(titles):
 
 def test_learning_curves():
     ax = plots.learning_curves(
-        {"train loss": [4, 2, 1], "Validation": [5, 3], "mine": [1]}, scale=0.5, ylabel="nats", floor=0.25
+        {"train loss": [4, 2, 1], "Validation, held out": [5, 3], "mine": [1]},
+        scale=0.5,
+        ylabel="nats",
+        floor=0.25,
     )
     train, validation, _, floor = ax.lines
     np.testing.assert_array_equal(train.get_xdata(), [1, 2, 3])
@@ -88,7 +91,7 @@ def test_learning_curves():
     assert set(floor.get_ydata()) == {0.25}
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "nats")
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert legend == ["train loss", "Validation", "mine", "floor"]
+    assert legend == ["train loss", "Validation, held out", "mine", "floor"]
 
 
 def test_learning_curves_draws_where_it_is_told():
