@@ -33,6 +33,7 @@ def test_package_hash_sees_code_but_no_comments(tmp_path):
 def test_clean_strips_log_lines_and_keeps_warnings_and_glue():
     book = notebook("run()")
     log = "I0000 00:00:1795232422.227483    4829 port.cc:153] oneDNN custom operations are on.\n"
+    log += "WARNING:tensorflow:5 out of the last 5 calls to <function f> triggered tf.function retracing.\n"
     stream, glued = nbformat.v4.new_output("stream", name="stderr", text=log), {"scrapbook": {"name": "x"}}
     kept = nbformat.v4.new_output("display_data", data={"text/plain": "1"}, metadata=glued)
     book.cells[1].outputs = [stream, kept]

@@ -25,9 +25,10 @@ from aelib import results
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What TensorFlow's C++ code writes past every setting, and a closing hint of XLA's.
-_CPP_LOG = re.compile(
-    r"^([IWE]\d{4} [\d:.]+ .*|\d{4}-\d\d-\d\d [\d:.]+: [IWE] .*|WARNING: All log messages before.*|)$"
+# What TensorFlow writes past every setting: its C++ log, and its advice on tracing to whoever trains many nets.
+_LOG_LINE = re.compile(
+    r"^([IWE]\d{4} [\d:.]+ .*|\d{4}-\d\d-\d\d [\d:.]+: [IWE] .*|WARNING: All log messages before.*"
+    r"|WARNING:tensorflow:\d+ out of the last \d+ calls .* retracing.*|)$"
 )
 
 
@@ -86,7 +87,7 @@ def clean(notebook):
             continue
         for output in cell.outputs:
             if output.output_type == "stream" and output.name == "stderr":
-                output.text = "\n".join(ln for ln in output.text.split("\n") if not _CPP_LOG.match(ln))
+                output.text = "\n".join(ln for ln in output.text.split("\n") if not _LOG_LINE.match(ln))
         cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
     notebook.metadata = nbformat.from_dict(
         {
