@@ -25,7 +25,7 @@ from aelib import results
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What TensorFlow writes past every setting: its C++ log, and its advice on tracing to whoever trains many nets.
+# What TensorFlow writes past every setting: its C++ log, and its advice to whoever trains many nets.
 _LOG_LINE = re.compile(
     r"^([IWE]\d{4} [\d:.]+ .*|\d{4}-\d\d-\d\d [\d:.]+: [IWE] .*|WARNING: All log messages before.*"
     r"|WARNING:tensorflow:\d+ out of the last \d+ calls .* retracing.*|)$"
