@@ -25,10 +25,12 @@ from aelib import results
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What TensorFlow writes past every setting: its C++ log, and its advice to whoever trains many nets.
+# What TensorFlow writes past every setting: its C++ log, and its advice to whoever trains many nets; and
+# tqdm's wish for widgets, which the book does not use.
 _LOG_LINE = re.compile(
     r"^([IWE]\d{4} [\d:.]+ .*|\d{4}-\d\d-\d\d [\d:.]+: [IWE] .*|WARNING: All log messages before.*"
-    r"|WARNING:tensorflow:\d+ out of the last \d+ calls .* retracing.*|)$"
+    r"|WARNING:tensorflow:\d+ out of the last \d+ calls .* retracing.*"
+    r"|.*TqdmWarning: IProgress not found.*|  from .autonotebook import tqdm as notebook_tqdm|)$"
 )
 
 
