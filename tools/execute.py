@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _LOG_LINE = re.compile(
     r"^([IWE]\d{4} [\d:.]+ .*|\d{4}-\d\d-\d\d [\d:.]+: [IWE] .*|WARNING: All log messages before.*"
     r"|WARNING:tensorflow:\d+ out of the last \d+ calls .* retracing.*"
-    r"|.*TqdmWarning: IProgress not found.*|  from .autonotebook import tqdm as notebook_tqdm|)$"
+    r"|.*TqdmWarning: IProgress not found.*|  from .autonotebook import tqdm as notebook_tqdm)$"
 )
 
 
@@ -88,7 +88,7 @@ def clean(notebook):
         if cell.cell_type != "code":
             continue
         for output in cell.outputs:
-            if output.output_type == "stream" and output.name == "stderr":
+            if output.output_type == "stream":
                 output.text = "\n".join(ln for ln in output.text.split("\n") if not _LOG_LINE.match(ln))
         cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
     notebook.metadata = nbformat.from_dict(
