@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
+        "autodiff",
         "blocks",
         "convmatrix",
         "data",
@@ -20,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "steps",
     ],
     submod_attrs={
-        "autoencoder": ["Autoencoder"],
+        "autoencoder": ["Autoencoder", "ContractiveAutoencoder", "SparseAutoencoder"],
         "data": ["Dataset", "load"],
         "profiles": ["profile"],
     },

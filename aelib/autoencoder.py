@@ -1,4 +1,4 @@
-"""The one model that owns the plumbing; a type of autoencoder overrides `terms` and nothing else."""
+"""The one model that owns the plumbing, and the types that override its `terms` and nothing else."""
 
 import os
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from aelib import objectives
+from aelib import autodiff, layers, objectives
 
 
 @keras.saving.register_keras_serializable("aelib")
@@ -44,7 +44,11 @@ class Autoencoder(keras.Model):
         return {"code": code, "reconstruction": self.decoder(code, training=training)}
 
     def terms(self, target, out):
-        """Return the named terms of the objective, each (B,), from the target and what `call` returned."""
+        """Return the named terms of the objective, each (B,).
+
+        `target` is what the batch gave as such, `out` is what `call` returned, and ``out["input"]`` the
+        model's input. A term that belongs to the batch as a whole may be a scalar.
+        """
         return {"reconstruction": self.likelihood.negative_log(target, out["reconstruction"])}
 
     def compile(self, optimizer="adam", *, loss=None, **kwargs):
@@ -70,10 +74,10 @@ class Autoencoder(keras.Model):
         """Run the model on one sample of zeros: it builds the model, and shows which terms it has."""
         x = ops.zeros([1, *(n or 1 for n in self.encoder.input_shape[1:])])
         out = self(x, training=False)
-        return ops.zeros_like(out["reconstruction"]), out
+        return x, ops.zeros_like(out["reconstruction"]), out
 
-    def _named_losses(self, target, out):
-        terms = self.terms(target, out)
+    def _named_losses(self, x, target, out):
+        terms = self.terms(target, {"input": x} | out)
         if self.losses:
             terms["regularization"] = sum(ops.sum(loss) for loss in self.losses)
         return terms
@@ -81,7 +85,7 @@ class Autoencoder(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Average each term over the batch, note it under its name, and return their sum, a scalar."""
         total = 0.0
-        for name, term in self._named_losses(x if y is None else y, y_pred).items():
+        for name, term in self._named_losses(x, x if y is None else y, y_pred).items():
             if sample_weight is not None and ops.ndim(term):
                 term = term * ops.cast(ops.reshape(sample_weight, (-1,)), term.dtype)
             mean = ops.mean(term)
@@ -142,9 +146,88 @@ class Autoencoder(keras.Model):
     def from_config(cls, config):
         """Rebuild an untrained model from `get_config`."""
         config = dict(config)
-        for name in ("encoder", "decoder", "corrupt"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
+        config["encoder"] = keras.saving.deserialize_keras_object(config["encoder"])
+        with layers.sharing(config["encoder"]):
+            for name in ("decoder", "corrupt"):
+                config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
+
+
+def _strength(value):
+    if not value >= 0:
+        raise ValueError(f"strength must be >= 0, got {value!r}")
+    return float(value)
+
+
+@keras.saving.register_keras_serializable("aelib")
+class SparseAutoencoder(Autoencoder):
+    """An autoencoder that pays for activity in its code.
+
+    Parameters
+    ----------
+    strength : float
+        Weight of the term ``sparsity``, at least 0. The reconstruction beside it is summed over the features.
+    rate : float, optional
+        Without it the term is the sum of the code's magnitudes. With it, it is the divergence of each unit's
+        mean activity in the batch from that rate in (0, 1); the code must then lie in [0, 1] (Ng, 2011).
+    """
+
+    def __init__(self, encoder, decoder, *, strength, rate=None, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
+        if rate is not None and not 0 < rate < 1:
+            raise ValueError(f"rate must be in (0, 1), got {rate!r}")
+        self.strength = _strength(strength)
+        self.rate = rate
+
+    def terms(self, target, out):
+        """Return the base's terms and ``sparsity``."""
+        code = out["code"]
+        penalty = objectives.l1(code) if self.rate is None else objectives.rate_kl(code, self.rate)
+        return super().terms(target, out) | {"sparsity": self.strength * penalty}
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        return super().get_config() | {"strength": self.strength, "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("aelib")
+class ContractiveAutoencoder(Autoencoder):
+    """An autoencoder that pays for how far its code moves with its clean input (Rifai et al., 2011).
+
+    Parameters
+    ----------
+    strength : float
+        Weight of the term ``contraction``, the squared Frobenius norm of the encoder's Jacobian; at least 0.
+    probes : int, optional
+        Without it the norm is exact: in closed form if the encoder is one dense sigmoid layer, else by as
+        many backward passes as the code has units. With it, it is estimated by that many random directions.
+    seed : int, optional
+    """
+
+    def __init__(self, encoder, decoder, *, strength, probes=None, seed=None, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
+        self.strength = _strength(strength)
+        self.probes = probes
+        self.seed = seed
+        self.directions = keras.random.SeedGenerator(seed)
+
+    def terms(self, target, out):
+        """Return the base's terms and ``contraction``."""
+        return super().terms(target, out) | {"contraction": self.strength * self._norm(out)}
+
+    def _norm(self, out):
+        *before, last = self.encoder.layers
+        closed = getattr(last, "activation", None) is keras.activations.sigmoid and not any(
+            layer.weights for layer in before
+        )
+        if closed and self.probes is None and self.corrupt is None and isinstance(last, keras.layers.Dense):
+            return autodiff.sigmoid_jacobian_norm(out["code"], last.kernel)
+        return autodiff.jacobian_norm(self.encoder, out["input"], probes=self.probes, seed=self.directions)
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        own = {"strength": self.strength, "probes": self.probes, "seed": self.seed}
+        return super().get_config() | own
 
 
 def _check(model, x):

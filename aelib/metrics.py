@@ -90,3 +90,81 @@ def pca_reconstruct(x_train, x, components):
     x_train, x = np.asarray(x_train), np.asarray(x)
     pca = PCA(components, svd_solver="covariance_eigh").fit(x_train.reshape(len(x_train), -1))
     return pca.inverse_transform(pca.transform(x.reshape(len(x), -1))).reshape(x.shape)
+
+
+def activity(codes, *, tolerance=1e-6):
+    """Describe how a code uses its units: (n, K) -> dict of float.
+
+    Parameters
+    ----------
+    codes : array (n, K)
+    tolerance : float
+        A number whose magnitude is not above it counts as 0.
+
+    Returns
+    -------
+    dict
+        ``active``, the mean share of a code's units that are not 0; ``mean``, the mean activity; ``dead``,
+        the number of units that give the same for every sample; ``hoyer``, the mean sparsity of the codes
+        in [0, 1], (√K - ‖z‖₁/‖z‖₂) / (√K - 1): 1 for a single unit, 0 for equal ones (Hoyer, 2004,
+        section 3.1; a code of zeros counts as 1).
+    """
+    codes = np.asarray(codes, np.float64)
+    if codes.ndim != 2 or codes.shape[1] < 2 or not codes.size:
+        raise ValueError(f"codes must have shape (n >= 1, K >= 2), got {codes.shape}")
+    root = np.sqrt(codes.shape[1])
+    norm = np.linalg.norm(codes, axis=1)
+    ratio = np.divide(np.abs(codes).sum(axis=1), norm, out=np.ones_like(norm), where=norm > 0)
+    return {
+        "active": float(np.mean(np.abs(codes) > tolerance)),
+        "mean": float(np.mean(codes)),
+        "dead": int(np.sum(np.ptp(codes, axis=0) <= tolerance)),
+        "hoyer": float(np.mean((root - ratio) / (root - 1))),
+    }
+
+
+def singular_values(jacobians):
+    """Return the mean spectrum of the samples' Jacobians, falling: (n, K, D) -> (min(K, D),).
+
+    How many of them stand out is the number of directions in which a code follows its input
+    (Rifai et al., 2011, section 5.3).
+    """
+    jacobians = np.asarray(jacobians, np.float64)
+    if jacobians.ndim != 3 or not jacobians.size:
+        raise ValueError(f"Jacobians must have shape (n >= 1, K, D), got {jacobians.shape}")
+    return np.linalg.svd(jacobians, compute_uv=False).mean(axis=0)
+
+
+def linear_probe(train, validation, test, *, penalties=(1e-4, 1e-3, 1e-2, 1e-1), max_iter=200):
+    """Return the test accuracy of a linear classifier on codes: the share of labels it gets right.
+
+    Logistic regression (scikit-learn, L-BFGS) on features brought to mean 0 and variance 1 on the training
+    set; its L2 penalty is chosen on the validation set.
+
+    Parameters
+    ----------
+    train, validation, test : tuple of (codes (n, ...), labels (n,))
+    penalties : sequence of float
+        Weights of ½‖w‖² against the **mean** log-loss, to choose from.
+    max_iter : int
+    """
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    parts = [(np.asarray(x, np.float32), np.asarray(y)) for x, y in (train, validation, test)]
+    if any(len(x) != len(y) or not len(x) for x, y in parts):
+        raise ValueError(f"codes and labels must match, got {[(x.shape, y.shape) for x, y in parts]}")
+    (x, y), held_out, unseen = ((x.reshape(len(x), -1), y) for x, y in parts)
+    probes = []
+    for penalty in penalties:
+        probe = LogisticRegression(C=1 / (penalty * len(x)), max_iter=max_iter)
+        with warnings.catch_warnings():
+            # Stopping early is one more way to regularise, and judged on the same validation set.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probes.append(make_pipeline(StandardScaler(), probe).fit(x, y))
+    best = max(probes, key=lambda probe: probe.score(*held_out))
+    return float(best.score(*unseen))

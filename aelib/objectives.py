@@ -39,6 +39,33 @@ def laplace(target, location):
     return _sum_features(ops.abs(target - location))
 
 
+def l1(code):
+    """Sum of the magnitudes of a code's numbers: (B, K) -> (B,). Olshausen & Field (1996)."""
+    return _sum_features(ops.abs(code))
+
+
+def rate_kl(code, rate):
+    """Divergence of the units' mean activity from a rate, Σ_k KL(ρ ‖ ρ̂_k) in nats: (B, K) -> scalar.
+
+    ρ̂_k is the mean of unit k over the **batch**, so this is no figure of one sample, and a small batch
+    overstates it. The units must lie in [0, 1], as those of a sigmoid do (Ng, 2011, section 3).
+
+    Raises
+    ------
+    ValueError
+        If `rate` is not in (0, 1).
+    """
+    if not 0 < rate < 1:
+        raise ValueError(f"rate must be in (0, 1), got {rate!r}")
+    mean = ops.clip(ops.mean(code, axis=0), 1e-7, 1 - 1e-7)
+    return ops.sum(rate * ops.log(rate / mean) + (1 - rate) * ops.log((1 - rate) / (1 - mean)))
+
+
+def contraction(jacobian):
+    """Squared Frobenius norm of an encoder's Jacobian, ‖J‖²: (B, K, ...) -> (B,). Rifai et al. (2011)."""
+    return _sum_features(ops.square(jacobian))
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """What a decoder's raw output says about the data.

@@ -8,9 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import ops
 
-from aelib import Autoencoder, blocks, layers, metrics
+from aelib import Autoencoder, ContractiveAutoencoder, SparseAutoencoder, blocks, layers, metrics
 
 SHAPE, CODE, N, BATCH = (6, 5, 1), 3, 10, 4
 X = np.random.default_rng(0).random((N, *SHAPE), dtype="float32")
@@ -33,12 +32,21 @@ def regularised():
     return Autoencoder(encoder, blocks.dense_decoder(SHAPE, CODE, hidden=(7,)))
 
 
-@keras.saving.register_keras_serializable("tests")
-class Sparse(Autoencoder):
-    """A type as the chapters write them: one more term."""
+def overcomplete(k, per="sample"):
+    encoder = blocks.dense_encoder(SHAPE, CODE, hidden=(7,))
+    encoder = keras.Sequential([keras.Input(SHAPE), *encoder.layers, layers.KSparse(k, per=per)])
+    return Autoencoder(encoder, blocks.dense_decoder(SHAPE, CODE, hidden=(7,)))
 
-    def terms(self, target, out):
-        return super().terms(target, out) | {"sparsity": 0.1 * ops.sum(ops.abs(out["code"]), axis=-1)}
+
+def tied():
+    encoder = blocks.dense_encoder(SHAPE, CODE, hidden=())
+    up = layers.TiedDense(encoder.layers[-1])
+    return Autoencoder(encoder, keras.Sequential([keras.Input((CODE,)), up, keras.layers.Reshape(SHAPE)]))
+
+
+def sigmoid_code(kind, *, hidden=(), **options):
+    encoder = blocks.dense_encoder(SHAPE, CODE, hidden=hidden, code_activation="sigmoid")
+    return kind(encoder, blocks.dense_decoder(SHAPE, CODE, hidden=(7,)), **options)
 
 
 # What the terms are, written once more in NumPy: (target, raw output) -> (n, H, W, C).
@@ -52,6 +60,26 @@ MEAN = {"bernoulli": lambda raw: 1 / (1 + np.exp(-raw)), "gaussian": np.array, "
 
 def l2_of_the_code_layer(model, code):
     return 0.1 * np.sum(np.square(model.encoder.get_layer("code").kernel))
+
+
+def rate_divergence(model, code):
+    """Of every batch by itself, averaged by their sizes."""
+    mean = [code[i : i + BATCH].mean(axis=0) for i in range(0, N, BATCH)]
+    divergence = [np.sum(0.1 * np.log(0.1 / m) + 0.9 * np.log(0.9 / (1 - m))) for m in mean]
+    return 2 * np.average(divergence, weights=[4, 4, 2])
+
+
+def contraction_of_two_layers(model, code):
+    """J of relu, then linear: the product of the two kernels, with the silent units left out."""
+    first, last = (model.encoder.layers[i].get_weights() for i in (1, 2))
+    on = X.reshape(N, -1) @ first[0] + first[1] > 0
+    jacobian = np.einsum("dh,nh,hk->nkd", first[0], on, last[0])
+    return 0.2 * np.mean(np.sum(jacobian**2, axis=(1, 2)))
+
+
+def contraction_of_a_sigmoid(model, code):
+    kernel = model.encoder.layers[-1].get_weights()[0]
+    return 0.2 * np.mean(np.sum(((code * (1 - code))[:, None] * kernel) ** 2, axis=(1, 2)))
 
 
 @dataclass(frozen=True)
@@ -71,9 +99,25 @@ TYPES = {
     "gaussian": Type(lambda: dense(likelihood="gaussian"), "gaussian"),
     "laplace": Type(lambda: dense(likelihood="laplace"), "laplace"),
     "sparse": Type(
-        lambda: dense(Sparse),
+        lambda: dense(SparseAutoencoder, strength=0.1),
         extra={"sparsity": lambda model, code: 0.1 * np.mean(np.sum(np.abs(code), axis=1))},
     ),
+    "sparse by rate": Type(
+        lambda: sigmoid_code(SparseAutoencoder, strength=2, rate=0.1),
+        extra={"sparsity": rate_divergence},
+        random=True,  # the rate is a batch's, and the batches are drawn
+    ),
+    "contractive": Type(
+        lambda: dense(ContractiveAutoencoder, strength=0.2),
+        extra={"contraction": contraction_of_two_layers},
+    ),
+    "contractive, closed form": Type(
+        lambda: sigmoid_code(ContractiveAutoencoder, strength=0.2),
+        extra={"contraction": contraction_of_a_sigmoid},
+    ),
+    "k-sparse": Type(lambda: overcomplete(2)),
+    "k-sparse by batch": Type(lambda: overcomplete(2, "batch"), random=True),
+    "tied": Type(tied),
     "regularised": Type(regularised, extra={"regularization": l2_of_the_code_layer}),
 }
 
@@ -332,6 +376,68 @@ def test_compile_takes_no_loss(option):
     with pytest.raises(ValueError, match="choose likelihood=, or override terms") as error:
         dense().compile(**option)
     assert str(option) in str(error.value)
+
+
+def test_a_tied_model_stays_tied_on_disk(tmp_path):
+    model = tied()
+    model(X)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(loaded.trainable_variables) == 3, "kernel, bias of the code, bias of the output"
+    assert loaded.decoder.layers[0].source is loaded.encoder.layers[-1]
+    model.decoder.save(tmp_path / "decoder.keras")
+    alone = keras.saving.load_model(tmp_path / "decoder.keras")
+    code = model.encode(X)
+    np.testing.assert_array_equal(alone(code), model.decoder(code), "a decoder by itself keeps its kernel")
+
+
+def test_estimated_contraction_is_the_exact_one_on_average():
+    exact = compiled(lambda: dense(ContractiveAutoencoder, strength=0.2))
+    estimated = compiled(lambda: dense(ContractiveAutoencoder, strength=0.2, probes=500, seed=1))
+    assert evaluate(estimated)["contraction"] == pytest.approx(evaluate(exact)["contraction"], rel=0.05)
+    assert ContractiveAutoencoder.from_config(estimated.get_config()).probes == 500
+    first, second = (evaluate(estimated)["contraction"] for _ in range(2))
+    assert first != second, "each call draws afresh"
+
+
+def test_contraction_is_of_the_clean_input_whatever_the_code_saw():
+    clean = compiled(lambda: sigmoid_code(ContractiveAutoencoder, strength=0.2))
+    noisy = compiled(
+        lambda: sigmoid_code(ContractiveAutoencoder, strength=0.2, corrupt=layers.MaskingNoise(1.0, seed=1))
+    )
+    noisy.optimizer.learning_rate = 0.0
+    assert fit(noisy)["contraction"] == close([evaluate(clean)["contraction"]])
+
+
+def test_contraction_is_of_the_input_whatever_the_target():
+    model = compiled(lambda: sigmoid_code(ContractiveAutoencoder, strength=0.2))
+    assert evaluate(model, X, 1 - X)["contraction"] == close(evaluate(model)["contraction"])
+
+
+def test_penalties_do_what_they_are_for():
+    free = compiled(lambda: sigmoid_code(ContractiveAutoencoder, strength=0.0))
+    held = compiled(lambda: sigmoid_code(ContractiveAutoencoder, strength=50.0))
+    for model in (free, held):
+        fit(model, epochs=5)
+    norms = [contraction_of_a_sigmoid(model, model.encode(X)) for model in (free, held)]
+    assert norms[1] < 0.9 * norms[0]
+    sparse = compiled(lambda: sigmoid_code(SparseAutoencoder, strength=50.0, rate=0.1))
+    before = sparse.encode(X).mean()
+    fit(sparse, epochs=5)
+    assert 0.1 < sparse.encode(X).mean() < before
+
+
+@pytest.mark.parametrize("kind", [SparseAutoencoder, ContractiveAutoencoder])
+@pytest.mark.parametrize("strength", [-1, float("nan")])
+def test_wrong_strength_is_shown(kind, strength):
+    with pytest.raises(ValueError, match=f"strength must be >= 0, got {strength}"):
+        dense(kind, strength=strength)
+
+
+@pytest.mark.parametrize("rate", [0, 1.0, -0.1])
+def test_wrong_rate_is_shown(rate):
+    with pytest.raises(ValueError, match=rf"rate must be in \(0, 1\), got {rate}"):
+        dense(SparseAutoencoder, strength=1, rate=rate)
 
 
 def test_unknown_likelihood_is_shown():

@@ -114,3 +114,73 @@ def test_pca_is_the_svd():
     error = metrics.squared_error_per_image(train, metrics.pca_reconstruct(train, train, 5))
     assert error == pytest.approx(discarded, rel=1e-8)
     np.testing.assert_allclose(metrics.pca_reconstruct(train, test, 12), test, rtol=1e-8)
+
+
+def test_activity_of_codes_that_can_be_counted():
+    codes = np.array([[2.0, 0, 0, 7], [0, 0, 0, 7], [0, -1, 0, 7]])
+    figures = metrics.activity(codes)
+    assert figures["active"] == pytest.approx(5 / 12)
+    assert figures["mean"] == pytest.approx(22 / 12)
+    assert figures["dead"] == 2, "silent and stuck units alike"
+    ratios = np.array([9 / np.sqrt(53), 1, 8 / np.sqrt(50)])
+    assert figures["hoyer"] == pytest.approx(np.mean((2 - ratios) / (2 - 1)))
+
+
+def test_hoyer_runs_from_nothing_to_everything():
+    assert metrics.activity(np.eye(5))["hoyer"] == pytest.approx(1)
+    assert metrics.activity(-np.ones((2, 9)))["hoyer"] == pytest.approx(0)
+    assert metrics.activity(np.zeros((2, 9)))["hoyer"] == pytest.approx(1)
+
+
+def test_activity_has_a_tolerance():
+    assert metrics.activity(np.array([[0.1, 0.3]]), tolerance=0.2)["active"] == 0.5
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 4), (3, 1), (2, 2, 2)])
+def test_wrong_codes_are_shown(shape):
+    with pytest.raises(ValueError, match=r"codes must have shape .* got") as error:
+        metrics.activity(np.ones(shape))
+    assert str(error.value).endswith(str(shape))
+
+
+def test_singular_values_are_averaged():
+    one, two = np.diag([3.0, 1])[:, :2], np.diag([1.0, 5])
+    turn = np.array([[0, 1], [-1, 0]])
+    np.testing.assert_allclose(metrics.singular_values([one @ turn, two]), [4, 1])
+    assert metrics.singular_values(np.ones((2, 3, 7))).shape == (3,)
+    with pytest.raises(ValueError, match=r"got \(3, 3\)"):
+        metrics.singular_values(np.eye(3))
+
+
+def blobs(seed, n=200):
+    random = np.random.default_rng(seed)
+    y = random.integers(0, 2, n)
+    return random.normal(0, 1, (n, 3)) + 4 * y[:, None], y
+
+
+def test_linear_probe_finds_what_is_linear_and_nothing_else():
+    parts = blobs(0), blobs(1), blobs(2)
+    assert metrics.linear_probe(*parts) > 0.98
+    scaled = [(x * [1, 1e4, 1e-4], y) for x, y in parts]
+    assert metrics.linear_probe(*scaled) == pytest.approx(metrics.linear_probe(*parts), abs=0.01)
+    guess = [(x, np.random.default_rng(100 + i).integers(0, 2, len(y))) for i, (x, y) in enumerate(parts)]
+    assert 0.35 < metrics.linear_probe(*guess) < 0.65
+
+
+def test_linear_probe_chooses_on_validation():
+    """A quarter of the labels is wrong: the weak penalty learns them by heart, and validation tells."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, 4000)
+    x = random.normal(size=(4000, 50)) + 0.3 * (2 * y[:, None] - 1)
+    y = np.where(random.random(4000) < 0.25, 1 - y, y)
+    parts = [(x[a:b], y[a:b]) for a, b in ((0, 100), (100, 2000), (2000, 4000))]
+    strong, weak = (metrics.linear_probe(*parts, penalties=[p]) for p in (1.0, 1e-6))
+    assert strong > weak + 0.05
+    assert metrics.linear_probe(*parts, penalties=[1e-6, 1.0]) == strong
+    assert metrics.linear_probe(*parts, penalties=[1.0, 1e-6]) == strong
+
+
+def test_linear_probe_shows_parts_that_do_not_match():
+    x, y = blobs(0)
+    with pytest.raises(ValueError, match=r"\(\(200, 3\), \(199,\)\)"):
+        metrics.linear_probe((x, y), (x, y[1:]), (x, y))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import tensorflow as tf
 from hypothesis import given, settings
@@ -108,3 +109,43 @@ def test_unknown_likelihood_is_shown(name):
     with pytest.raises(ValueError, match="bernoulli, gaussian, laplace") as error:
         objectives.likelihood(name)
     assert repr(name) in str(error.value)
+
+
+def test_l1_is_the_sum_of_magnitudes():
+    np.testing.assert_allclose(objectives.l1(np.array([[1.0, -2, 0], [0, 0, 0.5]])), [3, 0.5])
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
+def test_rate_kl_is_the_divergence_of_two_coins(rate):
+    code = np.random.default_rng(0).random((50, 4))
+    mean = code.mean(axis=0)
+    expected = np.sum(scipy.special.rel_entr([rate], mean) + scipy.special.rel_entr([1 - rate], 1 - mean))
+    np.testing.assert_allclose(objectives.rate_kl(code, rate), expected, rtol=1e-10)
+    np.testing.assert_allclose(objectives.rate_kl(np.full((3, 4), rate), rate), 0, atol=1e-12)
+
+
+def test_rate_kl_pulls_each_unit_to_the_rate():
+    code = np.array([[0.02, 0.05, 0.4], [0.02, 0.05, 0.2]])
+    slope = gradient(lambda _, code: objectives.rate_kl(code, 0.05), 0.05, code)
+    assert (slope[:, 0] < 0).all()
+    np.testing.assert_allclose(slope[:, 1], 0, atol=1e-12)
+    assert (slope[:, 2] > 0).all()
+
+
+def test_rate_kl_of_silent_and_saturated_units_is_finite():
+    code = np.float32([[0, 1], [0, 1]])
+    assert np.isfinite(objectives.rate_kl(code, 0.1))
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, float("nan")])
+def test_wrong_rate_is_shown(rate):
+    with pytest.raises(ValueError, match=r"rate must be in \(0, 1\), got"):
+        objectives.rate_kl(np.ones((2, 2)), rate)
+
+
+def test_contraction_is_the_squared_frobenius_norm():
+    jacobian = np.random.default_rng(0).normal(size=(4, 3, 5))
+    expected = np.linalg.norm(jacobian, "fro", axis=(1, 2)) ** 2
+    np.testing.assert_allclose(objectives.contraction(jacobian), expected, rtol=1e-12)
+    images = jacobian.reshape(4, 3, 5, 1)
+    np.testing.assert_allclose(objectives.contraction(images), expected, rtol=1e-12)
