@@ -34,6 +34,41 @@ font-family: sans-serif }}</style></head>
 <div class="cell_output"><div class="output text_html">{body}</div></div></body></html>"""
 
 
+BUILT = Path(__file__).parents[1] / "_build" / "html"
+CHAPTERS = sorted(
+    page.relative_to(BUILT).as_posix() for part in ("index.html", "*/*.html") for page in BUILT.glob(part)
+)
+CHAPTERS = [page for page in CHAPTERS if page[0] != "_"]  # Sphinx's own, such as listings of the sources
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+@pytest.mark.parametrize("chapter", CHAPTERS or ["none"])
+def test_a_page_of_the_book_reads_on_a_phone(browser, chapter):
+    """Nothing is missing or foreign, every formula is set, and nothing is wider than the screen."""
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    trouble = []
+    page.on("requestfailed", lambda request: trouble.append(f"missing: {request.url}"))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on(
+        "request",
+        lambda r: (
+            None if r.url.startswith(("file:", "data:", "blob:")) else trouble.append(f"foreign: {r.url}")
+        ),
+    )
+    page.goto((BUILT / chapter).as_uri())
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    source = (BUILT / chapter).read_text("utf-8")
+    formulas = page.evaluate("document.querySelectorAll('mjx-container').length")
+    errors = "[data-mjx-error], mjx-container [data-mml-node=merror]"
+    wrong = page.evaluate(f"[...document.querySelectorAll('{errors}')].map(e => e.textContent)")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert not trouble
+    assert formulas == source.count('class="math notranslate')
+    assert not wrong
+    assert width <= 390
+
+
 def slider():
     grey = np.broadcast_to(np.linspace(0, 1, 4)[:, None, None, None, None], (4, 3, 8, 8, 1))
     captions = [f"error {4 - i}" for i in range(4)]
