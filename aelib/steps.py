@@ -93,7 +93,7 @@ def _drawn(grids, across=20):
         corners.append((left, top))
         left, foot = left + len(values[0]) + 1, max(foot, top + len(values) + 1.5)
         right = max(right, left)
-    figure = matplotlib.figure.Figure(figsize=(0.3 * right, 0.3 * foot), dpi=100, facecolor="white")
+    figure = matplotlib.figure.Figure((0.3 * right, 0.3 * foot), dpi=100, facecolor="white", layout="none")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(-0.5, right - 0.5), ylim=(foot - 1.25, -1.25))
     ax.set_axis_off()
     fills = {"w": COLOURS["autoencoder"] + "40", "r": COLOURS["validation"] + "40", ".": "none"}
