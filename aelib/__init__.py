@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=[
         "autodiff",
         "blocks",
+        "bounds",
         "convmatrix",
         "data",
         "interactive",
@@ -24,5 +25,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "autoencoder": ["Autoencoder", "ContractiveAutoencoder", "SparseAutoencoder"],
         "data": ["Dataset", "load"],
         "profiles": ["profile"],
+        "variational": [
+            "ImportanceWeightedAutoencoder",
+            "VariationalAutoencoder",
+            "WassersteinAutoencoder",
+        ],
     },
 )

@@ -15,12 +15,17 @@ def _positive(name, value):
     return value
 
 
-def _shape(name, shape, rank=None):
+def _shape(name, shape, form=None):
     shape = tuple(shape)
-    if not shape or (rank and len(shape) != rank):
-        form = "(height, width, channels)" if rank == 3 else "at least one axis"
-        raise ValueError(f"{name} must have {form}, got {shape!r}")
-    return tuple(_positive(f"every axis of {name}", int(n) if n == n // 1 else n) for n in shape)
+    if not shape or (form and len(shape) not in form):
+        wanted = " or ".join(form.values()) if form else "at least one axis"
+        raise ValueError(f"{name} must have {wanted}, got {shape!r}")
+    return tuple(_positive(f"every axis of {name}", int(n) if n and n == n // 1 else n) for n in shape)
+
+
+_CONVOLUTIONAL = {2: "(length, channels)", 3: "(height, width, channels)"}
+_RECURRENT = {2: "(length, features)"}
+_CELLS = {"gru": layers.GRU, "lstm": layers.LSTM}
 
 
 def dense_encoder(input_shape, code, *, hidden=(128, 64), activation="relu", code_activation=None):
@@ -60,14 +65,14 @@ def dense_decoder(output_shape, code, *, hidden=(64, 128), activation="relu", ou
 
 
 def conv_encoder(input_shape, code, *, filters=(32, 64), kernel=3, activation="relu", code_activation=None):
-    """Build convolutions of stride 2 -> dense `code`: (B, H, W, C) -> (B, code).
+    """Build convolutions of stride 2 -> dense `code`: (B, H, W, C) or (B, L, C) -> (B, code).
 
-    Each stage halves height and width, rounded up.
+    Each stage halves height and width, or the length, rounded up.
 
     Parameters
     ----------
     input_shape : tuple of int
-        (height, width, channels).
+        (height, width, channels) of an image, or (length, channels) of a sequence.
     code : int
         Size of the bottleneck.
     filters : tuple of int
@@ -76,23 +81,24 @@ def conv_encoder(input_shape, code, *, filters=(32, 64), kernel=3, activation="r
         Side of the kernels.
     activation, code_activation : str or callable, optional
     """
-    input_shape = _shape("input_shape", input_shape, rank=3)
+    input_shape = _shape("input_shape", input_shape, _CONVOLUTIONAL)
+    convolution = layers.Conv2D if len(input_shape) == 3 else layers.Conv1D
     stack = [layers.Input(input_shape)]
     for n in filters:
-        stack += [layers.Conv2D(_positive("filters", n), kernel, 2, "same", activation=activation)]
+        stack += [convolution(_positive("filters", n), kernel, 2, "same", activation=activation)]
     stack += [layers.Flatten(), layers.Dense(_positive("code", code), code_activation, name="code")]
     return keras.Sequential(stack, name="encoder")
 
 
 def conv_decoder(output_shape, code, *, filters=(64, 32), kernel=3, activation="relu", upsample="transposed"):
-    """Build dense -> stages that double height and width -> a convolution: (B, code) -> (B, H, W, C).
+    """Build dense -> stages that double the size -> a convolution: (B, code) -> (B, H, W, C) or (B, L, C).
 
-    Sizes that do not divide are met by cropping the surplus row or column of a stage.
+    Sizes that do not divide are met by cropping the surplus row, column or step of a stage.
 
     Parameters
     ----------
     output_shape : tuple of int
-        (height, width, channels).
+        (height, width, channels) of an image, or (length, channels) of a sequence.
     code : int
         Size of the bottleneck.
     filters : tuple of int
@@ -104,21 +110,68 @@ def conv_decoder(output_shape, code, *, filters=(64, 32), kernel=3, activation="
         A transposed convolution of stride 2, or each pixel repeated and then a convolution
         (Odena et al., 2016, on the checkerboards that the second avoids).
     """
-    height, width, channels = _shape("output_shape", output_shape, rank=3)
+    *size, channels = _shape("output_shape", output_shape, _CONVOLUTIONAL)
     if upsample not in ("transposed", "nearest"):
         raise ValueError(f"upsample must be 'transposed' or 'nearest', got {upsample!r}")
+    kinds = ("Conv{}D", "Conv{}DTranspose", "UpSampling{}D", "Cropping{}D")
+    convolution, transposed, enlarge, crop = (getattr(layers, kind.format(len(size))) for kind in kinds)
     filters = [_positive("filters", n) for n in filters]
-    sizes = [(-(-height // 2**i), -(-width // 2**i)) for i in range(len(filters) + 1)]
-    (h, w), first = sizes.pop(), filters[0] if filters else channels
-    stack = [layers.Input((_positive("code", code),)), layers.Dense(h * w * first, activation)]
-    stack += [layers.Reshape((h, w, first))]
+    sizes = [[-(-side // 2**i) for side in size] for i in range(len(filters) + 1)]
+    small, first = sizes.pop(), filters[0] if filters else channels
+    stack = [layers.Input((_positive("code", code),)), layers.Dense(math.prod(small) * first, activation)]
+    stack += [layers.Reshape((*small, first))]
     for n in filters:
         if upsample == "transposed":
-            stack += [layers.Conv2DTranspose(n, kernel, 2, "same", activation=activation)]
+            stack += [transposed(n, kernel, 2, "same", activation=activation)]
         else:
-            stack += [layers.UpSampling2D(2), layers.Conv2D(n, kernel, padding="same", activation=activation)]
-        surplus, (h, w) = (2 * h, 2 * w), sizes.pop()
-        if surplus != (h, w):
-            stack += [layers.Cropping2D(((0, surplus[0] - h), (0, surplus[1] - w)))]
-    stack += [layers.Conv2D(channels, kernel, padding="same", name="raw")]
+            stack += [enlarge(2), convolution(n, kernel, padding="same", activation=activation)]
+        surplus = [(0, 2 * side - wanted) for side, wanted in zip(small, sizes[-1], strict=True)]
+        small = sizes.pop()
+        if any(after for _, after in surplus):
+            stack += [crop(surplus if len(size) == 2 else surplus[0])]
+    stack += [convolution(channels, kernel, padding="same", name="raw")]
     return keras.Sequential(stack, name="decoder")
+
+
+def _cell(name):
+    if name not in _CELLS:
+        raise ValueError(f"cell must be one of {', '.join(_CELLS)}; got {name!r}")
+    return _CELLS[name]
+
+
+def recurrent_encoder(input_shape, code, *, units=(64,), cell="lstm", mask_value=None, code_activation=None):
+    """Build recurrent layers, whose last state goes to a dense `code`: (B, L, features) -> (B, code).
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (length, features); the length may be None.
+    code : int
+        Size of the bottleneck.
+    units : tuple of int
+        Units of each recurrent layer.
+    cell : {"lstm", "gru"}
+    mask_value : float, optional
+        A step all of whose features have this value is skipped, so that shorter sequences can be padded with
+        it at their end.
+    code_activation : str or callable, optional
+    """
+    length, *features = tuple(input_shape)
+    shape = _shape("input_shape", (1 if length is None else length, *features), _RECURRENT)
+    stack = [layers.Input((length, shape[1]))]
+    stack += [] if mask_value is None else [layers.Masking(mask_value)]
+    for i, n in enumerate(units):
+        stack += [_cell(cell)(_positive("units", n), return_sequences=i < len(units) - 1)]
+    stack += [layers.Dense(_positive("code", code), code_activation, name="code")]
+    return keras.Sequential(stack, name="encoder")
+
+
+def recurrent_decoder(output_shape, code, *, units=(64,), cell="lstm"):
+    """Build the code, given at every step -> recurrent layers -> dense: (B, code) -> (B, L, features).
+
+    Srivastava et al. (2015), the unconditioned decoder. Parameters as in `recurrent_encoder`.
+    """
+    length, features = _shape("output_shape", output_shape, _RECURRENT)
+    stack = [layers.Input((_positive("code", code),)), layers.RepeatVector(length)]
+    stack += [_cell(cell)(_positive("units", n), return_sequences=True) for n in units]
+    return keras.Sequential([*stack, layers.Dense(features, name="raw")], name="decoder")

@@ -1,107 +1,53 @@
-"""Layers that autoencoders need and Keras lacks: corruptions, sparse codes, tied weights."""
+"""Layers that autoencoders need and Keras lacks: corruptions, sparse and random codes, tied weights."""
 
 from contextlib import contextmanager
 
 import keras
 from keras import ops
 
+from aelib.corruptions import GaussianNoise, MaskingNoise, PatchMasking, SaltAndPepperNoise
+from aelib.quantizer import VectorQuantizer
+
+__all__ = [
+    "GaussianNoise",
+    "KSparse",
+    "MaskingNoise",
+    "PatchMasking",
+    "SaltAndPepperNoise",
+    "Sampling",
+    "TiedDense",
+    "VectorQuantizer",
+    "sharing",
+]
+
 _register = keras.saving.register_keras_serializable("aelib")
 
 
-class _Corruption(keras.layers.Layer):
-    """A random change of the input, made in training only; call with ``training=True`` to force it."""
+@_register
+class Sampling(keras.layers.Layer):
+    """Draws a code from a normal distribution and lets gradients through: (B, K), (B, K) -> (B, K).
+
+    The reparameterisation z = μ + e^(½ log σ²) ε with ε from N(0, I) (Kingma & Welling, 2014, section 2.4).
+    The second input is the logarithm of the **variance**. It draws in training and outside of it.
+
+    Parameters
+    ----------
+    seed : int, optional
+    """
 
     def __init__(self, *, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
         self.noise = keras.random.SeedGenerator(seed)
 
-    def call(self, x, training=None):
-        return self.corrupt(x) if training else x
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
+    def call(self, mean, log_var):
+        """Return one draw for each sample."""
+        draw = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.noise)
+        return mean + ops.exp(0.5 * log_var) * draw
 
     def get_config(self):
+        """Return what rebuilds the layer."""
         return super().get_config() | {"seed": self.seed}
-
-
-def _probability(name, value):
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value!r}")
-    return float(value)
-
-
-@_register
-class GaussianNoise(_Corruption):
-    """Adds independent noise of mean 0 to every feature, then clips to [0, 1]: the corruption of a DAE.
-
-    Vincent et al. (2010), section 3.3. Unlike `keras.layers.GaussianNoise` it stays in the range of the data.
-
-    Parameters
-    ----------
-    stddev : float
-        Standard deviation of the noise, in units of the data; at least 0.
-    clip : bool
-        Whether to clip the result to [0, 1]. Turn it off for data that are not images.
-    seed : int, optional
-    """
-
-    def __init__(self, stddev, *, clip=True, seed=None, **kwargs):
-        super().__init__(seed=seed, **kwargs)
-        if not stddev >= 0:
-            raise ValueError(f"stddev must be >= 0, got {stddev!r}")
-        self.stddev = float(stddev)
-        self.clip = bool(clip)
-
-    def corrupt(self, x):
-        """Return `x` with noise, of the same shape."""
-        noisy = x + self.stddev * keras.random.normal(ops.shape(x), dtype=x.dtype, seed=self.noise)
-        return ops.clip(noisy, 0.0, 1.0) if self.clip else noisy
-
-    def get_config(self):
-        """Return what rebuilds the layer."""
-        return super().get_config() | {"stddev": self.stddev, "clip": self.clip}
-
-
-@_register
-class MaskingNoise(_Corruption):
-    """Sets each feature to 0 with probability `rate`: Vincent et al. (2010), section 3.3.
-
-    Dropout rescales the survivors; masking noise must not, since the input has to stay in its range.
-    """
-
-    def __init__(self, rate, *, seed=None, **kwargs):
-        super().__init__(seed=seed, **kwargs)
-        self.rate = _probability("rate", rate)
-
-    def corrupt(self, x):
-        """Return `x` with a share `rate` of its features at 0."""
-        draw = keras.random.uniform(ops.shape(x), dtype=x.dtype, seed=self.noise)
-        return ops.where(draw < self.rate, ops.zeros_like(x), x)
-
-    def get_config(self):
-        """Return what rebuilds the layer."""
-        return super().get_config() | {"rate": self.rate}
-
-
-@_register
-class SaltAndPepperNoise(_Corruption):
-    """Sets each feature, with probability `rate`, to 0 or to 1 by a fair coin: Vincent et al. (2010), 3.3."""
-
-    def __init__(self, rate, *, seed=None, **kwargs):
-        super().__init__(seed=seed, **kwargs)
-        self.rate = _probability("rate", rate)
-
-    def corrupt(self, x):
-        """Return `x` with a share ``rate / 2`` of its features at 0 and as many at 1."""
-        draw = keras.random.uniform(ops.shape(x), dtype=x.dtype, seed=self.noise)
-        salted = ops.where(draw < self.rate, ops.ones_like(x), x)
-        return ops.where(draw < self.rate / 2, ops.zeros_like(x), salted)
-
-    def get_config(self):
-        """Return what rebuilds the layer."""
-        return super().get_config() | {"rate": self.rate}
 
 
 @_register

@@ -3,6 +3,7 @@
 Averages over the batch are taken later, in `aelib.Autoencoder.compute_loss`, and nowhere else.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,6 +67,51 @@ def contraction(jacobian):
     return _sum_features(ops.square(jacobian))
 
 
+def gaussian_kl(mean, log_var):
+    """KL(N(mean, e^log_var) ‖ N(0, I)) in nats, summed over the latents: (B, K), (B, K) -> (B,).
+
+    Kingma & Welling (2014), appendix B. `log_var` is the logarithm of the variance.
+    """
+    return ops.sum(gaussian_kl_by_unit(mean, log_var), axis=-1)
+
+
+def gaussian_kl_by_unit(mean, log_var):
+    """Return the addends of `gaussian_kl`, one for each latent: (B, K), (B, K) -> (B, K)."""
+    return 0.5 * (ops.exp(log_var) + ops.square(mean) - 1.0 - log_var)
+
+
+def normal_log_density(x, mean, log_var):
+    """Logarithm of the density of N(mean, e^log_var) at `x`, summed over the last axis: (..., K) -> (...)."""
+    log_two_pi = math.log(2 * math.pi)
+    return -0.5 * ops.sum(ops.square(x - mean) * ops.exp(-log_var) + log_var + log_two_pi, axis=-1)
+
+
+def mmd(code, prior):
+    """Squared maximum mean discrepancy between two samples, with a sum of inverse multiquadrics.
+
+    (B, K), (B, K) -> scalar. Unbiased for B > 1, so it can be negative (Gretton et al., 2012, lemma 6); the
+    kernel is Σ_s c/(c + ‖a - b‖²) with c = 2 K s and s = 0.1, 0.2, 0.5, 1, 2, 5, 10 (Tolstikhin et al., 2018,
+    section 4).
+    """
+    scales = [2.0 * code.shape[-1] * s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
+    n = ops.cast(ops.shape(code)[0], code.dtype)
+
+    def kernel(a, b):
+        squared = (
+            ops.sum(ops.square(a), 1)[:, None]
+            + ops.sum(ops.square(b), 1)
+            - 2 * ops.matmul(a, ops.transpose(b))
+        )
+        return sum(c / (c + ops.maximum(squared, 0.0)) for c in scales)
+
+    def within(a):
+        return (ops.sum(kernel(a, a)) - len(scales) * n) / ops.maximum(
+            n * (n - 1), 1.0
+        )  # none is its own neighbour
+
+    return within(code) + within(prior) - 2 * ops.mean(kernel(code, prior))
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """What a decoder's raw output says about the data.
@@ -77,17 +123,20 @@ class Likelihood:
         (target, raw output) -> (B,), in nats up to the constant that the term's docstring states.
     mean : callable
         The raw output -> the expected data, of the same shape.
+    constant : float
+        What `negative_log` leaves out for each feature, in nats.
     """
 
     name: str
     negative_log: Callable
     mean: Callable
+    constant: float = 0.0
 
 
 _LIKELIHOODS = {
     "bernoulli": Likelihood("bernoulli", bernoulli, ops.sigmoid),
-    "gaussian": Likelihood("gaussian", gaussian, lambda raw: raw),
-    "laplace": Likelihood("laplace", laplace, lambda raw: raw),
+    "gaussian": Likelihood("gaussian", gaussian, lambda raw: raw, 0.5 * math.log(math.pi)),
+    "laplace": Likelihood("laplace", laplace, lambda raw: raw, math.log(2)),
 }
 
 
@@ -104,3 +153,14 @@ def likelihood(name):
     except (KeyError, TypeError):
         known = ", ".join(_LIKELIHOODS)
         raise ValueError(f"likelihood must be one of {known}; got {name!r}") from None
+
+
+def normal(variance):
+    """Return the Gaussian `Likelihood` of a given variance per feature, in squared units of the data.
+
+    Its term is ‖x - mean‖² / (2 variance), summed over the features; with variance ½ it is `gaussian`.
+    """
+    if not variance > 0:
+        raise ValueError(f"variance must be > 0, got {variance!r}")
+    constant = 0.5 * math.log(2 * math.pi * variance)
+    return Likelihood("gaussian", lambda x, raw: gaussian(x, raw) / (2 * variance), lambda raw: raw, constant)

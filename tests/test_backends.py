@@ -11,20 +11,26 @@ SCRIPT = """
 import keras, numpy as np, aelib
 from keras import ops
 keras.utils.set_random_seed(0)
-x = np.random.default_rng(0).random((50, 9, 7, 2), dtype="float32")
+rng = np.random.default_rng(0)
+x = rng.random((50, 1, 1, 1), dtype="float32") * rng.random((9, 7, 2), dtype="float32")
 
-@keras.saving.register_keras_serializable("test")
-class Sparse(aelib.Autoencoder):
-    def terms(self, target, out):
-        return super().terms(target, out) | {"sparsity": 0.1 * ops.sum(ops.abs(out["code"]), axis=-1)}
-
-for cls, likelihood in ((aelib.Autoencoder, "bernoulli"), (Sparse, "gaussian")):
-    encoder = aelib.blocks.conv_encoder((9, 7, 2), 3, filters=(4, 4))
+TYPES = [
+    (aelib.Autoencoder, {}),
+    (aelib.SparseAutoencoder, {"strength": 0.1, "likelihood": "gaussian"}),
+    (aelib.ContractiveAutoencoder, {"strength": 0.1}),
+    (aelib.ContractiveAutoencoder, {"strength": 0.1, "probes": 2, "seed": 0}),
+    (aelib.VariationalAutoencoder, {"warmup": 2, "seed": 0}),
+    (aelib.ImportanceWeightedAutoencoder, {"samples": 3, "seed": 0}),
+    (aelib.WassersteinAutoencoder, {"strength": 1.0, "seed": 0}),
+]
+for cls, options in TYPES:
+    width = 6 if issubclass(cls, aelib.VariationalAutoencoder) else 3
+    encoder = aelib.blocks.conv_encoder((9, 7, 2), width, filters=(4, 4))
     decoder = aelib.blocks.conv_decoder((9, 7, 2), 3, filters=(4, 4))
     noise = aelib.layers.GaussianNoise(0.1, seed=0)
-    model = cls(encoder, decoder, likelihood=likelihood, corrupt=noise)
-    model.compile("adam")
-    history = model.fit(x, epochs=3, batch_size=16, validation_data=(x, x)).history
+    model = cls(encoder, decoder, corrupt=noise, **options)
+    model.compile(keras.optimizers.Adam(0.01))
+    history = model.fit(x, epochs=4, batch_size=16, validation_data=(x, x)).history
     terms = [np.array(v) for k, v in history.items() if not k.startswith("val_") and k != "loss"]
     np.testing.assert_allclose(history["loss"], sum(terms), rtol=1e-5)
     assert history["val_loss"][-1] < history["val_loss"][0]
@@ -32,6 +38,14 @@ for cls, likelihood in ((aelib.Autoencoder, "bernoulli"), (Sparse, "gaussian")):
     again = keras.saving.load_model("model.keras")
     np.testing.assert_array_equal(again.reconstruct(x), model.reconstruct(x))
     assert model.reconstruct(x).shape == x.shape
+    if width == 6:
+        bound = aelib.bounds.importance_weighted_bound(model, x, 5)
+        assert model.elbo(x, samples=50).mean < bound.mean < 0
+
+codes = keras.Sequential([encoder, aelib.layers.KSparse(2), aelib.layers.VectorQuantizer(4)])
+model = aelib.Autoencoder(codes, decoder)
+model.compile("adam")
+assert np.isfinite(model.fit(x, epochs=2).history["loss"]).all()
 print(keras.backend.backend())
 """
 

@@ -28,6 +28,43 @@ def test_convolutional_shapes(height, width, channels, stages, upsample):
 
 
 @settings(deadline=None, max_examples=10, derandomize=True)
+@given(st.integers(1, 150), st.integers(1, 3), st.integers(0, 3), st.sampled_from(["transposed", "nearest"]))
+@example(140, 1, 3, "transposed")
+def test_convolutional_shapes_of_sequences(length, channels, stages, upsample):
+    shape = (length, channels)
+    encoder = blocks.conv_encoder(shape, 2, filters=(2,) * stages, kernel=5)
+    decoder = blocks.conv_decoder(shape, 2, filters=(2,) * stages, kernel=5, upsample=upsample)
+    assert encoder.output_shape == (None, 2)
+    assert composed_shape(encoder, decoder) == shape
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_recurrent_shapes_and_parameters(cell):
+    encoder = blocks.recurrent_encoder((7, 2), 3, units=(5, 4), cell=cell)
+    decoder = blocks.recurrent_decoder((7, 2), 3, units=(4,), cell=cell)
+    assert composed_shape(encoder, decoder) == (7, 2)
+    gates = {"lstm": (4, 1), "gru": (3, 2)}[cell]  # a GRU of Keras has two biases
+    first, second = (gates[0] * n * (n + before + gates[1]) for n, before in ((5, 2), (4, 5)))
+    assert encoder.count_params() == first + second + (4 + 1) * 3
+    assert np.isfinite(decoder(encoder(np.ones((2, 7, 2), "float32")))).all()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_padding_never_changes_the_code(cell):
+    encoder = blocks.recurrent_encoder((None, 2), 3, units=(5, 4), cell=cell, mask_value=-1.0)
+    x = np.random.default_rng(0).random((4, 6, 2), dtype="float32")
+    short = encoder(x[:, :4])
+    for length in (4, 5, 9):
+        padded = np.full((4, length, 2), -1.0, "float32")
+        padded[:, :4] = x[:, :4]
+        np.testing.assert_allclose(encoder(padded), short, atol=1e-6)
+    assert not np.allclose(encoder(x), short), "real steps do"
+    unmasked = blocks.recurrent_encoder((None, 2), 3, units=(5, 4), cell=cell)
+    unmasked.set_weights(encoder.get_weights())
+    assert not np.allclose(unmasked(padded), short), "without a mask, padding does"
+
+
+@settings(deadline=None, max_examples=10, derandomize=True)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.lists(st.integers(1, 5), max_size=3))
 def test_dense_shapes(shape, hidden):
     encoder = blocks.dense_encoder(shape, 2, hidden=hidden)
@@ -122,9 +159,13 @@ def test_whole_numbers_of_other_types():
         (lambda: blocks.dense_encoder((4,), 2, hidden=(3, -1)), "hidden .* got -1"),
         (lambda: blocks.dense_decoder((4,), 2.0), "code .* got 2.0"),
         (lambda: blocks.dense_decoder((4, -4), 2), "every axis of output_shape .* got -4"),
-        (lambda: blocks.conv_encoder((28, 28), 2), r"\(height, width, channels\), got \(28, 28\)"),
+        (lambda: blocks.conv_encoder((9, 9, 9, 1), 2), r"\(height, width, channels\), got \(9, 9, 9, 1\)"),
         (lambda: blocks.conv_encoder((8, 8, 1), 2, filters=(0,)), "filters .* got 0"),
-        (lambda: blocks.conv_decoder((28,), 2), r"\(height, width, channels\), got \(28,\)"),
+        (lambda: blocks.conv_decoder((28,), 2), r"\(length, channels\) or .*, got \(28,\)"),
+        (lambda: blocks.recurrent_encoder((9, 9, 1), 2), r"\(length, features\), got \(9, 9, 1\)"),
+        (lambda: blocks.recurrent_encoder((9, 1), 2, units=(0,)), "units .* got 0"),
+        (lambda: blocks.recurrent_decoder((9, 1), 2, cell="rnn"), "cell must be one of gru, lstm; got 'rnn'"),
+        (lambda: blocks.recurrent_decoder((None, 1), 2), "every axis of output_shape .* got None"),
         (lambda: blocks.conv_decoder((8, 8, 1), 2, filters=("4",)), "filters .* got '4'"),
         (lambda: blocks.conv_decoder((8, 8, 1), 2, upsample="bilinear"), "upsample .* got 'bilinear'"),
         (lambda: blocks.conv_decoder((8, 8, 1), 0), "code .* got 0"),

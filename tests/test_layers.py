@@ -5,122 +5,6 @@ import tensorflow as tf
 
 from aelib import layers
 
-N = 40_000
-X = np.random.default_rng(0).uniform(0.2, 0.8, (4, N // 4)).astype("float32")
-ROWS = [
-    (layers.GaussianNoise, {"stddev": 0.25}),
-    (layers.GaussianNoise, {"stddev": 0.5, "clip": False}),
-    (layers.MaskingNoise, {"rate": 0.3}),
-    (layers.SaltAndPepperNoise, {"rate": 0.3}),
-]
-every_layer = pytest.mark.parametrize(("kind", "options"), ROWS)
-
-
-def corrupted(layer, x=X):
-    return keras.ops.convert_to_numpy(layer(x, training=True))
-
-
-def assert_rate(hits, rate):
-    """A share of `hits` within 4 standard errors of `rate`."""
-    assert abs(np.mean(hits) - rate) < 4 * np.sqrt(rate * (1 - rate) / np.size(hits))
-
-
-@every_layer
-def test_layer_contract(kind, options):
-    layer = kind(**options, seed=3)
-    first, second = corrupted(layer), corrupted(layer)
-    assert first.shape == X.shape
-    assert first.dtype == X.dtype
-    assert not np.array_equal(first, X)
-    assert not np.array_equal(first, second), "each call draws afresh"
-    np.testing.assert_array_equal(corrupted(kind(**options, seed=3)), first)
-    assert not np.array_equal(corrupted(kind(**options, seed=4)), first)
-    np.testing.assert_array_equal(layer(X), X)
-    np.testing.assert_array_equal(layer(X, training=False), X)
-
-    config = layer.get_config()
-    assert config["seed"] == 3
-    assert {name: config[name] for name in options} == options
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(copy) is kind
-    assert copy.get_config() == config
-    np.testing.assert_array_equal(corrupted(copy), first)
-
-
-@every_layer
-def test_layer_inside_a_functional_model(kind, options):
-    inputs = keras.Input((3, None, 1))
-    model = keras.Model(inputs, kind(**options, seed=1)(inputs))
-    assert model.output_shape == (None, 3, None, 1)
-    x = X[:, :6].reshape(4, 3, 2, 1)
-    np.testing.assert_array_equal(model.predict(x, verbose=0), x)
-    assert not np.array_equal(model(x, training=True), x)
-
-
-@every_layer
-def test_compute_output_shape(kind, options):
-    assert kind(**options).compute_output_shape((None, 5, 2)) == (None, 5, 2)
-
-
-def test_gaussian_noise_is_no_brightness_shift():
-    noise = corrupted(layers.GaussianNoise(0.25, clip=False, seed=0)) - X
-    assert abs(noise.mean()) < 4 * 0.25 / np.sqrt(N)
-    assert abs(noise.std() - 0.25) < 4 * 0.25 / np.sqrt(2 * N)
-
-
-def test_gaussian_noise_is_independent_of_feature_and_sample():
-    noise = corrupted(layers.GaussianNoise(1.0, clip=False, seed=0)) - X
-    correlations = np.corrcoef(noise)[np.triu_indices(4, 1)]
-    assert np.abs(correlations).max() < 4 / np.sqrt(N // 4)
-    assert abs(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]) < 4 / np.sqrt(N)
-
-
-def test_clip_keeps_the_range():
-    clipped = corrupted(layers.GaussianNoise(1.0, seed=0))
-    free = corrupted(layers.GaussianNoise(1.0, clip=False, seed=0))
-    assert (free.min() < 0, free.max() > 1) == (True, True)
-    np.testing.assert_array_equal(clipped, np.clip(free, 0, 1))
-
-
-def test_masking_leaves_the_survivors_as_they_are():
-    masked = corrupted(layers.MaskingNoise(0.3, seed=0))
-    assert_rate(masked == 0, 0.3)
-    np.testing.assert_array_equal(masked[masked != 0], X[masked != 0])
-
-
-def test_salt_and_pepper_rates():
-    noisy = corrupted(layers.SaltAndPepperNoise(0.3, seed=0))
-    assert_rate(noisy == 0, 0.15)
-    assert_rate(noisy == 1, 0.15)
-    kept = (noisy != 0) & (noisy != 1)
-    np.testing.assert_array_equal(noisy[kept], X[kept])
-
-
-@pytest.mark.parametrize("kind", [layers.MaskingNoise, layers.SaltAndPepperNoise])
-def test_rates_of_nothing_and_everything(kind):
-    np.testing.assert_array_equal(corrupted(kind(0)), X)
-    assert np.isin(corrupted(kind(1)), [0, 1]).all()
-
-
-def test_no_noise_is_the_identity():
-    np.testing.assert_array_equal(corrupted(layers.GaussianNoise(0)), X)
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "message"),
-    [
-        (layers.GaussianNoise, -0.1, "stddev must be >= 0, got -0.1"),
-        (layers.GaussianNoise, float("nan"), "stddev must be >= 0, got nan"),
-        (layers.MaskingNoise, 1.5, r"rate must be in \[0, 1\], got 1.5"),
-        (layers.SaltAndPepperNoise, -1, r"rate must be in \[0, 1\], got -1"),
-        (layers.SaltAndPepperNoise, float("nan"), r"rate must be in \[0, 1\], got nan"),
-    ],
-)
-def test_bad_arguments_are_shown(kind, value, message):
-    with pytest.raises(ValueError, match=message):
-        kind(value)
-
-
 CODES = np.float32([[3, 1, 2, 0], [-1, -4, -2, -3], [0.5, 0.1, 0.2, 0.4]])
 
 
@@ -206,3 +90,24 @@ def test_wrong_tied_dense_is_shown():
     source.build((None, 5))
     with pytest.raises(ValueError, match=r"codes of 3, got inputs of shape \(2, 4\)"):
         layers.TiedDense(source)(np.ones((2, 4)))
+
+
+def test_sampling_draws_from_the_normal_distribution():
+    mean, log_var = np.full((40_000, 2), [1.0, -2.0], "float32"), np.full((40_000, 2), [0.0, 2.0], "float32")
+    layer = layers.Sampling(seed=0)
+    draw = np.asarray(layer(mean, log_var))
+    error = np.exp(log_var[0] / 2) / 200
+    assert (abs(draw.mean(axis=0) - mean[0]) < 4 * error).all()
+    assert (abs(draw.var(axis=0) / np.exp(log_var[0]) - 1) < 4 * np.sqrt(2) / 200).all()
+    assert not np.array_equal(draw, layer(mean, log_var)), "each call draws afresh"
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    np.testing.assert_array_equal(copy(mean, log_var), draw)
+
+
+def test_sampling_lets_gradients_through():
+    mean, log_var = tf.Variable(np.zeros((3, 2), "float32")), tf.Variable(np.ones((3, 2), "float32"))
+    with tf.GradientTape() as tape:
+        draw = layers.Sampling(seed=0)(mean, log_var)
+    by_mean, by_log_var = tape.gradient(draw, [mean, log_var])
+    np.testing.assert_array_equal(by_mean, np.ones((3, 2)))
+    np.testing.assert_allclose(by_log_var, draw / 2, rtol=1e-6)

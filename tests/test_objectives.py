@@ -149,3 +149,75 @@ def test_contraction_is_the_squared_frobenius_norm():
     np.testing.assert_allclose(objectives.contraction(jacobian), expected, rtol=1e-12)
     images = jacobian.reshape(4, 3, 5, 1)
     np.testing.assert_allclose(objectives.contraction(images), expected, rtol=1e-12)
+
+
+def posterior_of(rows=5, latents=3):
+    random = np.random.default_rng(2)
+    return random.normal(size=(rows, latents)), random.normal(-1, 1, (rows, latents))
+
+
+def test_normal_log_density_is_the_normal_distribution():
+    mean, log_var = posterior_of()
+    x = np.random.default_rng(3).normal(size=mean.shape)
+    expected = scipy.stats.norm.logpdf(x, mean, np.exp(log_var / 2)).sum(axis=1)
+    np.testing.assert_allclose(objectives.normal_log_density(x, mean, log_var), expected, rtol=1e-10)
+
+
+def test_gaussian_kl_is_what_draws_say():
+    """E_q [log q - log p], within four standard errors."""
+    mean, log_var = posterior_of()
+    z = mean + np.exp(log_var / 2) * np.random.default_rng(0).normal(size=(20_000, *mean.shape))
+    q = scipy.stats.norm.logpdf(z, mean, np.exp(log_var / 2)).sum(axis=-1)
+    difference = q - scipy.stats.norm.logpdf(z).sum(axis=-1)
+    error = difference.std(axis=0) / np.sqrt(len(z))
+    found = np.asarray(objectives.gaussian_kl(mean, log_var))
+    assert (abs(found - difference.mean(axis=0)) < 4 * error).all()
+    by_unit = np.asarray(objectives.gaussian_kl_by_unit(mean, log_var))
+    np.testing.assert_allclose(by_unit.sum(axis=1), found, rtol=1e-12)
+    np.testing.assert_allclose(objectives.gaussian_kl(0 * mean, 0 * mean), 0, atol=1e-15)
+
+
+@pytest.mark.parametrize("variance", [0.02, 0.5, 3.0])
+def test_normal_likelihood_is_complete(variance, logits, grey):
+    likelihood = objectives.normal(variance)
+    expected = per_sample(scipy.stats.norm.logpdf(grey, logits, np.sqrt(variance)))
+    found = likelihood.negative_log(grey, logits) + likelihood.constant * grey[0].size
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    np.testing.assert_array_equal(likelihood.mean(logits), logits)
+
+
+def test_constants_complete_the_other_likelihoods(logits, grey):
+    densities = {
+        "gaussian": scipy.stats.norm.logpdf(grey, logits, np.sqrt(0.5)),
+        "laplace": scipy.stats.laplace.logpdf(grey, logits),
+    }
+    for name, density in densities.items():
+        likelihood = objectives.likelihood(name)
+        found = likelihood.negative_log(grey, logits) + likelihood.constant * grey[0].size
+        np.testing.assert_allclose(found, per_sample(density), rtol=1e-10)
+    assert objectives.likelihood("bernoulli").constant == 0
+
+
+@pytest.mark.parametrize("variance", [0, -1, float("nan")])
+def test_wrong_variance_is_shown(variance):
+    with pytest.raises(ValueError, match=f"variance must be > 0, got {variance}"):
+        objectives.normal(variance)
+
+
+def test_mmd_by_hand():
+    a, b = np.array([[0.0], [1.0], [3.0]]), np.array([[2.0], [2.5], [4.0]])
+    total = 0.0
+    for c in 2 * np.array([0.1, 0.2, 0.5, 1, 2, 5, 10]):
+        kernel = lambda x, y, c=c: c / (c + (x - y.T) ** 2)  # noqa: E731
+        within = [kernel(x, x)[~np.eye(3, dtype=bool)].mean() for x in (a, b)]
+        total += sum(within) - 2 * kernel(a, b).mean()
+    assert float(objectives.mmd(a, b)) == pytest.approx(total, rel=1e-10)
+
+
+def test_mmd_is_zero_on_average_for_one_distribution_and_large_for_two():
+    random = np.random.default_rng(0)
+    same = [float(objectives.mmd(*random.normal(size=(2, 50, 3)))) for _ in range(100)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / 10
+    assert float(objectives.mmd(random.normal(size=(50, 3)), random.normal(2, 1, (50, 3)))) > 10 * np.std(
+        same
+    )

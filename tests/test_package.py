@@ -18,7 +18,9 @@ MODELS = {"autoencoder", "variational"}
 FOUNDATIONS = {
     "autodiff",
     "blocks",
+    "bounds",
     "convmatrix",
+    "corruptions",
     "data",
     "layers",
     "metrics",
@@ -26,6 +28,7 @@ FOUNDATIONS = {
     "originals",
     "plots",
     "profiles",
+    "quantizer",
     "results",
     "standins",
 }
@@ -92,7 +95,7 @@ def test_imports_point_one_way(name):
         assert siblings(name) <= FOUNDATIONS | MODELS
 
 
-@pytest.mark.parametrize("name", ["objectives", "layers", "blocks", "metrics", "plots"])
+@pytest.mark.parametrize("name", ["objectives", "corruptions", "quantizer", "blocks", "metrics", "plots"])
 def test_the_smallest_parts_stand_alone(name):
     assert siblings(name) == set()
 

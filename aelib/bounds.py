@@ -1,0 +1,138 @@
+"""Bounds on log p(x) for models with a normal prior and a normal posterior, by importance sampling.
+
+A model here is anything with `posterior(x)` -> (mean, log_var), `decoder` and `likelihood`, as
+`aelib.VariationalAutoencoder` has them. All figures are in nats per sample.
+"""
+
+import math
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from scipy.special import logsumexp
+
+from aelib import objectives
+
+
+class Estimate(NamedTuple):
+    """A mean over samples, its standard error, and the figure of every sample.
+
+    Attributes
+    ----------
+    mean : float
+    error : float
+        Standard deviation over the samples, divided by the root of their number; 0 for a single one. It tells
+        how far another test set, and other draws, would move the mean.
+    each : ndarray (n,)
+    """
+
+    mean: float
+    error: float
+    each: np.ndarray
+
+
+def _estimate(each):
+    each = np.asarray(each, np.float64)
+    error = np.std(each, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else 0.0
+    return Estimate(float(np.mean(each)), float(error), each)
+
+
+def log_weights(model, x, samples, *, seed, target=None, posterior=None):
+    """Draw codes from the posterior and return log p(x, z) - log q(z|x): (B, ...) -> (samples, B).
+
+    `target` takes the place of `x` in p where they differ, and `posterior`, (mean, log_var), that of the
+    encoder's answer where it is known already. Differentiable.
+    """
+    mean, log_var = posterior or model.posterior(x)
+    target = x if target is None else target
+    shape = (samples, *ops.shape(mean))
+    z = mean + ops.exp(0.5 * log_var) * keras.random.normal(shape, dtype=mean.dtype, seed=seed)
+    raw = model.decoder(ops.reshape(z, (-1, z.shape[-1])))  # (samples·B, K) -> (samples·B, ...)
+    repeated = ops.tile(target, (samples, *[1] * (len(target.shape) - 1)))
+    lost = ops.reshape(model.likelihood.negative_log(repeated, raw), (samples, -1))
+    constant = model.likelihood.constant * math.prod(target.shape[1:])
+    log_prior = objectives.normal_log_density(z, ops.zeros_like(mean), ops.zeros_like(mean))
+    return log_prior - lost - constant - objectives.normal_log_density(z, mean, log_var)
+
+
+def _accumulate(x, samples, decodes, draw, add, start):
+    """Fold `add` over draws of every row, `decodes` at a time: the running figure of each row, (n,)."""
+    for name, value in (("the number of draws", samples), ("decodes", decodes)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+    if not len(x):
+        raise ValueError(f"x must hold at least one sample, got shape {x.shape}")
+    rows, each = max(1, min(len(x), decodes // samples)), []
+    for first in range(0, len(x), rows):
+        part = x[first : first + rows]
+        total = np.full(len(part), float(start))
+        for done in range(0, samples, max(1, decodes // len(part))):
+            step = min(max(1, decodes // len(part)), samples - done)
+            total = add(total, ops.convert_to_numpy(draw(part, step)).astype(np.float64))
+        each.append(total)
+    return np.concatenate(each)
+
+
+def importance_weighted_bound(model, x, k, *, seed=0, decodes=5000):
+    """Estimate the bound E log (1/k) Σ p(x, z_i)/q(z_i|x) on log p(x): (n, ...) -> `Estimate`.
+
+    Burda et al. (2016), equation 8. With k = 1 it is the ELBO; it rises with k towards log p(x), and every
+    estimate lies below log p(x) in expectation. The weights are added up in log space, `decodes` codes at a
+    time, so memory does not grow with `k`.
+
+    Parameters
+    ----------
+    model : VariationalAutoencoder
+    x : ndarray (n, ...)
+    k : int
+        Number of draws for each sample.
+    seed : int
+    decodes : int
+        Most codes decoded at once.
+
+    Raises
+    ------
+    ValueError
+        If `k` or `decodes` is no whole number above 0, or `x` is empty.
+    """
+    x, noise = np.asarray(x), keras.random.SeedGenerator(seed)
+    total = _accumulate(
+        x,
+        k,
+        decodes,
+        lambda rows, step: log_weights(model, rows, step, seed=noise),
+        lambda total, weights: np.logaddexp(total, logsumexp(weights, axis=0)),
+        -np.inf,
+    )
+    return _estimate(total - np.log(k))
+
+
+def log_likelihood(model, x, *, samples=5000, seed=0, decodes=5000):
+    """Estimate log p(x) by the importance-weighted bound with many samples: (n, ...) -> `Estimate`.
+
+    Burda et al. (2016), section 5, take 5,000. It is a lower bound still, and tight if the posterior is good.
+    """
+    return importance_weighted_bound(model, x, samples, seed=seed, decodes=decodes)
+
+
+def elbo(model, x, *, samples=1, seed=0, decodes=5000):
+    """Estimate the evidence lower bound: (n, ...) -> `Estimate`.
+
+    The mean of `samples` draws of log p(x, z) - log q(z|x), with the logarithms of the two normal densities
+    replaced by their expectation, the divergence in closed form; the weight β plays no part. Kingma & Welling
+    (2014), equation 10. Errors as in `importance_weighted_bound`.
+    """
+    x, noise = np.asarray(x), keras.random.SeedGenerator(seed)
+
+    def draw(rows, step):
+        mean, log_var = model.posterior(rows)
+        z = mean + ops.exp(0.5 * log_var) * keras.random.normal(
+            (step, *ops.shape(mean)), dtype=mean.dtype, seed=noise
+        )
+        raw = model.decoder(ops.reshape(z, (-1, z.shape[-1])))
+        lost = model.likelihood.negative_log(np.tile(rows, (step, *[1] * (rows.ndim - 1))), raw)
+        return ops.reshape(lost, (step, -1)) + objectives.gaussian_kl(mean, log_var)
+
+    total = _accumulate(x, samples, decodes, draw, lambda total, lost: total - lost.sum(axis=0), 0.0)
+    return _estimate(total / samples - model.likelihood.constant * math.prod(x.shape[1:]))
