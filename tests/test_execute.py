@@ -1,7 +1,13 @@
 """tools/execute.py: what a stamp depends on, what is stripped, and that nothing half-run is stored."""
 
+import base64
+import io
+
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from tools import execute, results_page
 
@@ -123,3 +129,24 @@ def test_results_page_lists_claims_figures_and_reasons():
     assert r"| MSE \| test | 0.12346 | per pixel | 0.2 | PCA |" in page
     assert "mnist (original)" in page
     assert "2 CPU cores" in page
+
+
+def test_figures_get_fewer_colours_and_look_the_same():
+    figure, ax = plt.subplots()
+    ax.scatter(*np.random.default_rng(0).random((2, 300)), c=np.arange(300), alpha=0.7)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    png = base64.b64encode(file.getvalue()).decode()
+    smaller = execute.fewer_colours(png)
+    assert len(smaller) < 0.6 * len(png)
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"), float) for p in (png, smaller)
+    )
+    assert abs(before - after).mean() < 1
+    assert (abs(before - after) > 32).mean() < 0.001
+    assert execute.fewer_colours(smaller) == smaller, "twice is once"
+
+    display = nbformat.v4.new_output("display_data", {"application/papermill.record/image/png": png})
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[display])])
+    execute.clean(book)
+    assert book.cells[0].outputs[0].data == {"application/papermill.record/image/png": smaller}
