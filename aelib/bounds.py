@@ -16,15 +16,10 @@ from aelib import objectives
 
 
 class Estimate(NamedTuple):
-    """A mean over samples, its standard error, and the figure of every sample.
+    """The ``mean`` over samples, its standard ``error``, and the figure of ``each`` sample, (n,).
 
-    Attributes
-    ----------
-    mean : float
-    error : float
-        Standard deviation over the samples, divided by the root of their number; 0 for a single one. It tells
-        how far another test set, and other draws, would move the mean.
-    each : ndarray (n,)
+    The error is the standard deviation over the samples divided by the root of their number, 0 for a single
+    one: it tells how far another test set, and other draws, would move the mean.
     """
 
     mean: float
