@@ -1,10 +1,15 @@
-"""Holds every notebook to its time in the quick profile: 45 seconds, its cells' durations added up."""
+"""Holds every notebook to its time in the quick profile: 45 seconds, its cells' durations added up.
+
+On a machine that is busy with other things a notebook takes longer through no fault of its own, so the run fails only
+where one takes two thirds more; what passes its budget is named in any case.
+"""
 
 from collections import Counter
 
 import pytest
 
 BUDGET = 45.0
+LIMIT = 75.0
 seconds = Counter()
 
 
@@ -24,5 +29,5 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session, exitstatus):
     """Fail a run in which a notebook took too long."""
-    if exitstatus == 0 and any(total > BUDGET for total in seconds.values()):
+    if exitstatus == 0 and any(total > LIMIT for total in seconds.values()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
