@@ -1,7 +1,7 @@
 """Holds every notebook to its time in the quick profile: 45 seconds, its cells' durations added up.
 
-On a machine that is busy with other things a notebook takes longer through no fault of its own, so the run fails only
-where one takes two thirds more; what passes its budget is named in any case.
+On a machine that is busy with other things a notebook takes longer through no fault of its own, so the run
+fails only where one takes two thirds more; what passes its budget is named in any case.
 """
 
 from collections import Counter
