@@ -1,0 +1,57 @@
+"""What a chapter writes out is the same as what the package, or a longer run, uses."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import keras
+import nbformat
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import aelib
+
+BOOK = Path(__file__).parents[1] / "book"
+
+
+def written_out(chapter, *names, **known):
+    """Execute the definitions of these names in a chapter's code cells, and return them."""
+    notebook = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4)
+    found = {"keras": keras, "layers": layers, "np": np, "ops": ops, "aelib": aelib} | known
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        for node in ast.parse(cell.source).body:
+            targets = [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
+            if {getattr(node, "name", None), *targets} & set(names) - set(found):
+                exec(compile(ast.Module([node], []), chapter, "exec"), found)
+    return [found[name] for name in names]
+
+
+def stack(model):
+    """The layers of a model without their names."""
+    return [(type(layer), layer.get_config() | {"name": ""}) for layer in model.layers]
+
+
+@pytest.mark.skipif(
+    not (BOOK / "types" / "convolutional.ipynb").is_file(), reason="the chapter is a draft still"
+)
+def test_the_long_convolutional_run_trains_the_net_of_the_chapter():
+    _, _, encoder, decoder = written_out(
+        "types/convolutional", "FILTERS", "convolution", "encoder", "decoder", SHAPE=(28, 28, 1)
+    )
+    script = importlib.import_module("benchmarks.convolutional_long")
+    for ours, theirs in ((encoder(), script.encoder()), (decoder(), script.decoder())):
+        assert len(ours.layers) > 5
+        assert str(stack(ours)) == str(stack(theirs))
+
+
+def test_the_tied_layer_of_the_decoder_chapter_is_the_package_s():
+    (tied,) = written_out("foundations/decoder", "TiedDense")
+    source = keras.layers.Dense(3)
+    source.build((None, 5))
+    code = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    np.testing.assert_allclose(
+        tied(source, "tanh")(code), aelib.layers.TiedDense(source, activation="tanh")(code)
+    )
