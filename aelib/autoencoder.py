@@ -17,6 +17,7 @@ class Autoencoder(keras.Model):
     ``model.fit(x)`` is enough: the target is the input. ``model.fit(x, y)`` learns to give back `y` instead.
     The loss is the mean over the batch of the named terms that `terms` returns; each is summed over the
     features of a sample and appears under its own name in the history, and their sum is ``loss``.
+    In `terms`, ``out["input"]`` is the model's input; a term that belongs to the whole batch may be a scalar.
 
     Parameters
     ----------
@@ -44,11 +45,7 @@ class Autoencoder(keras.Model):
         return {"code": code, "reconstruction": self.decoder(code, training=training)}
 
     def terms(self, target, out):
-        """Return the named terms of the objective, each (B,).
-
-        `target` is what the batch gave as such, `out` is what `call` returned, and ``out["input"]`` the
-        model's input. A term that belongs to the batch as a whole may be a scalar.
-        """
+        """Return the named terms of the objective, each (B,), from the target and what `call` returned."""
         return {"reconstruction": self.likelihood.negative_log(target, out["reconstruction"])}
 
     def compile(self, optimizer="adam", *, loss=None, **kwargs):
