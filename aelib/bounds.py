@@ -33,6 +33,17 @@ def _estimate(each):
     return Estimate(float(np.mean(each)), float(error), each)
 
 
+def _draw(model, target, posterior, samples, seed):
+    """Draw codes; return them, (samples, B, K), and -log p(target|z), (samples, B), constants included."""
+    mean, log_var = posterior
+    noise = keras.random.normal((samples, *ops.shape(mean)), dtype=mean.dtype, seed=seed)
+    z = mean + ops.exp(0.5 * log_var) * noise
+    raw = model.decoder(ops.reshape(z, (-1, z.shape[-1])))  # (samples·B, K) -> (samples·B, ...)
+    repeated = ops.tile(target, (samples, *[1] * (len(target.shape) - 1)))
+    lost = ops.reshape(model.likelihood.negative_log(repeated, raw), (samples, -1))
+    return z, lost + model.likelihood.constant * math.prod(target.shape[1:])
+
+
 def log_weights(model, x, samples, *, seed, target=None, posterior=None):
     """Draw codes from the posterior and return log p(x, z) - log q(z|x): (B, ...) -> (samples, B).
 
@@ -40,15 +51,9 @@ def log_weights(model, x, samples, *, seed, target=None, posterior=None):
     encoder's answer where it is known already. Differentiable.
     """
     mean, log_var = posterior or model.posterior(x)
-    target = x if target is None else target
-    shape = (samples, *ops.shape(mean))
-    z = mean + ops.exp(0.5 * log_var) * keras.random.normal(shape, dtype=mean.dtype, seed=seed)
-    raw = model.decoder(ops.reshape(z, (-1, z.shape[-1])))  # (samples·B, K) -> (samples·B, ...)
-    repeated = ops.tile(target, (samples, *[1] * (len(target.shape) - 1)))
-    lost = ops.reshape(model.likelihood.negative_log(repeated, raw), (samples, -1))
-    constant = model.likelihood.constant * math.prod(target.shape[1:])
+    z, lost = _draw(model, x if target is None else target, (mean, log_var), samples, seed)
     log_prior = objectives.normal_log_density(z, ops.zeros_like(mean), ops.zeros_like(mean))
-    return log_prior - lost - constant - objectives.normal_log_density(z, mean, log_var)
+    return log_prior - lost - objectives.normal_log_density(z, mean, log_var)
 
 
 def _accumulate(x, samples, decodes, draw, add, start):
@@ -120,14 +125,9 @@ def elbo(model, x, *, samples=1, seed=0, decodes=5000):
     """
     x, noise = np.asarray(x), keras.random.SeedGenerator(seed)
 
-    def draw(rows, step):
-        mean, log_var = model.posterior(rows)
-        z = mean + ops.exp(0.5 * log_var) * keras.random.normal(
-            (step, *ops.shape(mean)), dtype=mean.dtype, seed=noise
-        )
-        raw = model.decoder(ops.reshape(z, (-1, z.shape[-1])))
-        lost = model.likelihood.negative_log(np.tile(rows, (step, *[1] * (rows.ndim - 1))), raw)
-        return ops.reshape(lost, (step, -1)) + objectives.gaussian_kl(mean, log_var)
+    def negative(rows, step):
+        posterior = model.posterior(rows)
+        return _draw(model, rows, posterior, step, noise)[1] + objectives.gaussian_kl(*posterior)
 
-    total = _accumulate(x, samples, decodes, draw, lambda total, lost: total - lost.sum(axis=0), 0.0)
-    return _estimate(total / samples - model.likelihood.constant * math.prod(x.shape[1:]))
+    total = _accumulate(x, samples, decodes, negative, lambda total, lost: total - lost.sum(axis=0), 0.0)
+    return _estimate(total / samples)
