@@ -123,6 +123,17 @@ def activity(codes, *, tolerance=1e-6):
     }
 
 
+def active_units(means, *, threshold=0.01):
+    """Count the latents whose posterior mean varies over the data by more than `threshold`: (n, K) -> int.
+
+    Burda et al. (2016), section 5.2. The others have collapsed: what they say does not depend on the sample.
+    """
+    means = np.asarray(means, np.float64)
+    if means.ndim != 2 or not means.size:
+        raise ValueError(f"means must have shape (n >= 1, K >= 1), got {means.shape}")
+    return int((means.var(axis=0) > threshold).sum())
+
+
 def singular_values(jacobians):
     """Return the mean spectrum of the samples' Jacobians, falling: (n, K, D) -> (min(K, D),).
 

@@ -102,7 +102,7 @@ def learning_curves(curves, *, scale=1.0, ylabel="loss", floor=None, ax=None):
     ----------
     curves : dict of str to sequence of float
         What a line is, and its figure after every epoch. A name that starts with a key of `COLOURS`
-        takes that colour.
+        takes that colour; any other, and a second line of a colour, takes the first that is free.
     scale : float
         Multiplies every figure; ``1 / 784`` turns a sum over an image into a mean per pixel.
     ylabel : str
@@ -115,14 +115,15 @@ def learning_curves(curves, *, scale=1.0, ylabel="loss", floor=None, ax=None):
     Axes
     """
     ax = ax or plt.subplots()[1]
-    for name, values in curves.items():
-        epochs = np.arange(1, len(values) + 1)
-        ax.plot(
-            epochs,
-            scale * np.asarray(values),
-            label=name,
-            color=COLOURS.get(name.split()[0].strip(",:").lower()),
-        )
+    names = [name.split()[0].strip(",:").lower() for name in curves]
+    free = [c for c in STYLE["axes.prop_cycle"].by_key()["color"] if c not in map(COLOURS.get, names)]
+    taken = set()
+    for name, (label, values) in zip(names, curves.items(), strict=True):
+        colour = COLOURS.get(name)
+        if colour in taken | {None}:
+            colour = free.pop(0) if free else None
+        taken.add(colour)
+        ax.plot(np.arange(1, len(values) + 1), scale * np.asarray(values), label=label, color=colour)
     if floor is not None:
         ax.axhline(floor, color=COLOURS["floor"], ls="--", lw=1.2, label="floor")
     ax.set(xlabel="epoch", ylabel=ylabel)

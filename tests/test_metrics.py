@@ -132,6 +132,15 @@ def test_hoyer_runs_from_nothing_to_everything():
     assert metrics.activity(np.zeros((2, 9)))["hoyer"] == pytest.approx(1)
 
 
+def test_active_units_are_those_whose_mean_varies():
+    spread = np.array([0.0, 0.05, 0.2, 3.0])  # ± these: variances 0, 0.0025, 0.04 and 9
+    means = 5 + np.array([[1.0], [-1.0]]) * spread
+    assert metrics.active_units(means) == 2
+    assert metrics.active_units(means, threshold=1) == 1
+    with pytest.raises(ValueError, match=r"got \(4,\)"):
+        metrics.active_units(spread)
+
+
 def test_activity_has_a_tolerance():
     assert metrics.activity(np.array([[0.1, 0.3]]), tolerance=0.2)["active"] == 0.5
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import keras
 import nbformat
 import numpy as np
-import pytest
 from keras import layers, ops
 
 import aelib
@@ -34,9 +33,6 @@ def stack(model):
     return [(type(layer), layer.get_config() | {"name": ""}) for layer in model.layers]
 
 
-@pytest.mark.skipif(
-    not (BOOK / "types" / "convolutional.ipynb").is_file(), reason="the chapter is a draft still"
-)
 def test_the_long_convolutional_run_trains_the_net_of_the_chapter():
     _, _, encoder, decoder = written_out(
         "types/convolutional", "FILTERS", "convolution", "encoder", "decoder", SHAPE=(28, 28, 1)

@@ -94,6 +94,14 @@ def test_learning_curves():
     assert legend == ["train loss", "Validation, held out", "mine", "floor"]
 
 
+def test_learning_curves_have_colours_of_their_own():
+    names = ["autoencoder", "the same, longer", "validation", "validation, once more", "train"]
+    ax = plots.learning_curves({name: [1.0] for name in names})
+    assert len({line.get_color() for line in ax.lines}) == len(names)
+    assert same_color(ax.lines[0].get_color(), plots.COLOURS["autoencoder"])
+    assert same_color(ax.lines[2].get_color(), plots.COLOURS["validation"])
+
+
 def test_learning_curves_draws_where_it_is_told():
     figure, ax = plt.subplots()
     assert plots.learning_curves({"train": [1.0]}, ax=ax) is ax
