@@ -134,6 +134,29 @@ def active_units(means, *, threshold=0.01):
     return int((means.var(axis=0) > threshold).sum())
 
 
+def frechet_distance(features, others):
+    """Distance of two sets of features, each taken for a normal distribution: (n, d), (m, d) -> float.
+
+    ‖μ₁ - μ₂‖² + tr(S₁ + S₂ - 2 (S₁ S₂)^½), squared units of a feature, with the unbiased estimates of the
+    covariances, so n, m >= 2. It depends on n and m, also for samples of one distribution: compare equal
+    numbers, and give the figure of two such samples as a floor. Dowson & Landau (1982); Heusel et al. (2017),
+    section 2.
+    """
+    features, others = np.asarray(features, np.float64), np.asarray(others, np.float64)
+    if features.ndim != 2 or features.shape[1:] != others.shape[1:] or min(len(features), len(others)) < 2:
+        raise ValueError(f"need (n >= 2, d) and (m >= 2, d), got {features.shape} and {others.shape}")
+    shift = features.mean(axis=0) - others.mean(axis=0)
+    one, two = (np.atleast_2d(np.cov(part.T)) for part in (features, others))
+    # The eigenvalues of a product of two covariances are real and not negative, up to rounding.
+    root = np.sqrt(np.maximum(np.linalg.eigvals(one @ two).real, 0)).sum()
+    return float(shift @ shift + np.trace(one) + np.trace(two) - 2 * root)
+
+
+def bits_per_pixel(data, images):
+    """Return the bits that each number of `images`, an array (n, H, W, C), costs in `data`, their bytes."""
+    return 8 * len(data) / np.size(images)
+
+
 def singular_values(jacobians):
     """Return the mean spectrum of the samples' Jacobians, falling: (n, K, D) -> (min(K, D),).
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import linalg
 
 from aelib import metrics
 
@@ -139,6 +140,34 @@ def test_active_units_are_those_whose_mean_varies():
     assert metrics.active_units(means, threshold=1) == 1
     with pytest.raises(ValueError, match=r"got \(4,\)"):
         metrics.active_units(spread)
+
+
+def test_frechet_distance_of_cases_worked_by_hand():
+    cloud = RANDOM.normal(size=(200, 4)) @ RANDOM.normal(size=(4, 4))
+    assert metrics.frechet_distance(cloud, cloud) == pytest.approx(0, abs=1e-9)
+    assert metrics.frechet_distance(cloud, cloud + np.array([1, 2, 0, 2])) == pytest.approx(9)  # ‖Δμ‖²
+    total = np.trace(np.cov(cloud.T))  # S₂ = 9 S₁ with the mean held: (3 - 1)² tr S₁
+    centred = cloud - cloud.mean(axis=0)
+    assert metrics.frechet_distance(centred, 3 * centred) == pytest.approx(4 * total)
+
+
+def test_frechet_distance_is_that_of_the_matrix_root():
+    one, two = RANDOM.normal(size=(50, 3)), RANDOM.normal(1, 2, size=(70, 3)) @ RANDOM.normal(size=(3, 3))
+    s, t = np.cov(one.T), np.cov(two.T)
+    root = linalg.sqrtm(s @ t).real
+    wanted = np.sum((one.mean(0) - two.mean(0)) ** 2) + np.trace(s + t - 2 * root)
+    assert metrics.frechet_distance(one, two) == pytest.approx(wanted)
+    assert metrics.frechet_distance(two, one) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("shapes", [((5, 2), (5, 3)), ((1, 2), (5, 2)), ((5,), (5,))])
+def test_frechet_distance_wants_two_sets_of_features(shapes):
+    with pytest.raises(ValueError, match="n >= 2, d"):
+        metrics.frechet_distance(*map(np.zeros, shapes))
+
+
+def test_bits_per_pixel():
+    assert metrics.bits_per_pixel(b"abcd", np.zeros((2, 4, 4, 1))) == 1.0
 
 
 def test_activity_has_a_tolerance():
