@@ -79,6 +79,31 @@ def ssim(x, reconstruction):
     return float(np.mean([structural_similarity(a, b, data_range=1.0, channel_axis=-1) for a, b in pairs]))
 
 
+def delta_e(x, reconstruction):
+    """Difference of colours by CIEDE2000, the mean over all pixels: RGB (n, H, W, 3) in [0, 1] -> float.
+
+    As scikit-image computes it (Luo et al., 2001); a difference of about 1 can just be seen.
+    """
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    x, reconstruction = _pair(x, reconstruction)
+    return float(np.mean(deltaE_ciede2000(rgb2lab(x), rgb2lab(reconstruction))))
+
+
+def colourfulness(x):
+    """Return the mean colourfulness of RGB images (n, H, W, 3) in [0, 1]: 0 for grey, above 80 for gaudy.
+
+    Hasler & Süsstrunk (2003), section 7, on their scale of 0 to 255.
+    """
+    x = np.asarray(x, np.float64)
+    if x.ndim != 4 or x.shape[-1] != 3 or not x.size:
+        raise ValueError(f"x must have shape (n >= 1, H, W, 3), got {x.shape}")
+    red, green, blue = np.moveaxis(255 * x.reshape(len(x), -1, 3), -1, 0)
+    opponent = np.stack([red - green, (red + green) / 2 - blue])  # (2, n, H·W)
+    spread, offset = np.hypot(*opponent.std(axis=-1)), np.hypot(*opponent.mean(axis=-1))
+    return float(np.mean(spread + 0.3 * offset))
+
+
 def pca_reconstruct(x_train, x, components):
     """Reconstruct `x` from its first principal `components`, fitted on `x_train`; the shape of `x` is kept.
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy import linalg
+from skimage import color
 
 from aelib import metrics
 
@@ -168,6 +169,31 @@ def test_frechet_distance_wants_two_sets_of_features(shapes):
 
 def test_bits_per_pixel():
     assert metrics.bits_per_pixel(b"abcd", np.zeros((2, 4, 4, 1))) == 1.0
+
+
+def test_delta_e_of_published_pairs():
+    """Sharma, Wu & Dalal (2005), table 1, pairs 1 and 17, and the mean of the two."""
+    pairs = [([50, 2.6772, -79.7751], [50, 0, -82.7485]), ([50, 2.5, 0], [73, 25, -18])]
+    figures = [2.0425, 27.1492]
+    lab = np.array(pairs)  # (2, 2, 3)
+    assert color.deltaE_ciede2000(lab[:, 0], lab[:, 1]) == pytest.approx(figures, abs=1e-4)
+    visible = np.array([[60, 20, -10], [40, -20, 30.0]])  # both are colours of a screen
+    x, y = (color.lab2rgb(part.reshape(1, 1, 1, 3)) for part in visible)
+    assert metrics.delta_e(x, y) == pytest.approx(color.deltaE_ciede2000(*visible), abs=0.01)
+    both, other = np.concatenate([x, x]), np.concatenate([x, y])
+    assert metrics.delta_e(both, other) == pytest.approx(metrics.delta_e(x, y) / 2)
+
+
+def test_colourfulness_by_hand():
+    grey = np.full((2, 3, 3, 3), 0.4)
+    assert metrics.colourfulness(grey) == pytest.approx(0)
+    red = np.zeros((1, 2, 2, 3))
+    red[..., 0] = 1  # r - g = 255 and (r + g) / 2 - b = 127.5 everywhere: no spread
+    assert metrics.colourfulness(red) == pytest.approx(0.3 * np.hypot(255, 127.5))
+    red[0, :, 0] = 0  # half of it black: spread and offset are half of the former offsets
+    assert metrics.colourfulness(red) == pytest.approx(1.3 * np.hypot(255, 127.5) / 2)
+    with pytest.raises(ValueError, match=r"got \(2, 3, 3\)"):
+        metrics.colourfulness(grey[..., 0])
 
 
 def test_activity_has_a_tolerance():
