@@ -51,3 +51,14 @@ def test_the_tied_layer_of_the_decoder_chapter_is_the_package_s():
     np.testing.assert_allclose(
         tied(source, "tanh")(code), aelib.layers.TiedDense(source, activation="tanh")(code)
     )
+
+
+def test_the_long_importance_weighted_run_trains_the_nets_of_the_chapter():
+    images = np.random.default_rng(0).random((9, 28, 28, 1), dtype="float32")
+    (build,) = written_out(
+        "types/importance_weighted", "build", blocks=aelib.blocks, SHAPE=(28, 28, 1), x_train=images
+    )
+    script = importlib.import_module("benchmarks.importance_weighted_long")
+    ours, theirs = build(script.LATENTS), script.build("VAE 1", images)
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
