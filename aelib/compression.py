@@ -28,7 +28,7 @@ class Prior:
         Distance of two neighbouring values of the grid, in the code's own units.
     family : {"laplace", "gaussian"}
     location, scale : ndarray (K,) of float32
-        Mean and standard deviation, or median and mean deviation from it, of each unit, in steps.
+        Of each unit, in steps: median and mean deviation from it, or mean and standard deviation.
     """
 
     step: float
