@@ -7,12 +7,15 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
+        "anomaly",
         "autodiff",
         "blocks",
         "bounds",
+        "clustering",
         "compression",
         "convmatrix",
         "data",
+        "estimators",
         "interactive",
         "layers",
         "metrics",
@@ -20,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "plots",
         "profiles",
         "results",
+        "retrieval",
         "steps",
     ],
     submod_attrs={

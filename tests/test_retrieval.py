@@ -1,0 +1,341 @@
+"""Retrieval: FAISS and its stand-in find what brute force finds, and no damaged index comes back."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from aelib.retrieval import Index, binarize, mean_average_precision, precision_at_k
+
+ENGINES = ["faiss", "plain"]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request, monkeypatch):
+    """Run a test with FAISS, where it is installed, and as if it were not."""
+    if request.param == "faiss":
+        pytest.importorskip("faiss")
+    else:
+        monkeypatch.setitem(sys.modules, "faiss", None)
+    return request.param
+
+
+@pytest.fixture
+def codes():
+    return np.random.default_rng(0).normal(size=(400, 6)).astype("float32")
+
+
+@pytest.fixture
+def queries():
+    return np.random.default_rng(1).normal(size=(30, 6)).astype("float32")
+
+
+def by_force(codes, queries):
+    """Every distance, in double precision."""
+    return np.linalg.norm(queries[:, None].astype(float) - codes[None], axis=2)
+
+
+def test_exact_is_brute_force(engine, codes, queries):
+    distances, indices = Index().fit(codes).search(queries, 7)
+    wanted = by_force(codes, queries)
+    np.testing.assert_array_equal(indices, wanted.argsort(axis=1)[:, :7])
+    np.testing.assert_allclose(distances, np.sort(wanted, axis=1)[:, :7], atol=1e-4)
+    assert indices.dtype == np.int64
+
+
+def test_a_code_is_its_own_nearest_at_no_distance(engine, codes):
+    distances, indices = Index().fit(codes).search(codes, 1)
+    np.testing.assert_array_equal(indices[:, 0], np.arange(400))
+    np.testing.assert_allclose(distances, 0, atol=5e-3)
+
+
+def test_cosine_is_the_order_of_the_cosine(engine, codes, queries):
+    codes[0] = 0  # has no direction, and stays where it is
+    distances, indices = Index(cosine=True).fit(codes * 3).search(queries * 5, 9)
+    length = np.linalg.norm(codes, axis=1) * np.linalg.norm(queries, axis=1)[:, None]
+    cosine = queries @ codes.T / np.maximum(length, 1e-30)
+    cosine[:, 0] = 0.5  # distance 1 from everything of length 1
+    wanted = (-cosine).argsort(axis=1)[:, :9]
+    np.testing.assert_array_equal(indices, wanted)
+    real = indices > 0
+    np.testing.assert_allclose(
+        (1 - distances**2 / 2)[real], np.take_along_axis(cosine, wanted, axis=1)[real], atol=1e-5
+    )
+
+
+def test_binary_counts_the_bits_that_differ(engine):
+    rng = np.random.default_rng(0)
+    bits, asked = rng.integers(0, 2, (300, 64)), rng.integers(0, 2, (20, 64))
+    wanted = np.sum(bits[None] != asked[:, None], axis=2)
+    distances, indices = Index("binary").fit(binarize(bits, 0.5)).search(binarize(asked, 0.5), 10)
+    np.testing.assert_array_equal(distances, np.sort(wanted, axis=1)[:, :10])
+    np.testing.assert_array_equal(distances, np.take_along_axis(wanted, indices, axis=1))
+    assert distances.dtype == np.int32
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(1, 9))
+def test_a_shuffled_database_gives_the_same_answers(seed, n, width):
+    rng = np.random.default_rng(seed)
+    codes, queries = rng.normal(size=(n, width)), rng.normal(size=(5, width))
+    order = rng.permutation(n)
+    distances, indices = Index().fit(codes).search(queries, 2)
+    shuffled, places = Index().fit(codes[order]).search(queries, 2)
+    np.testing.assert_allclose(shuffled, distances, atol=1e-3)
+    if width > 1:  # in one dimension two may be equally far, to the last digit
+        np.testing.assert_array_equal(order[places], indices)
+
+
+@pytest.mark.parametrize("kind", ["exact", "binary"])
+def test_added_codes_are_numbered_on(engine, codes, kind):
+    codes = binarize(codes) if kind == "binary" else codes
+    index = Index(kind).add(codes[:150]).add(codes[150:])
+    once = Index(kind).fit(codes[:3]).fit(codes)  # a second fit starts again
+    assert len(index) == len(once) == 400
+    for mine, wanted in zip(index.search(codes[:9], 3), once.search(codes[:9], 3), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
+def test_an_index_keeps_its_codes_when_the_caller_changes_his(engine, codes, queries):
+    index = Index().fit(codes)
+    before = index.search(queries, 3)[1]
+    codes[:] = 0
+    np.testing.assert_array_equal(index.search(queries, 3)[1], before)
+
+
+@pytest.mark.parametrize(
+    ("few", "many"),
+    [
+        ({"kind": "ivf", "probes": 1, "cells": 20}, ("probes", 20)),
+        ({"kind": "hnsw", "links": 4, "build": 4, "effort": 1}, ("effort", 400)),
+    ],
+)
+def test_more_effort_finds_more(codes, queries, few, many):
+    pytest.importorskip("faiss")
+    index = Index(**few).fit(codes[:390]).add(codes[390:])
+    wanted = by_force(codes, queries).argsort(axis=1)[:, :5]
+    assert len(index) == 400
+
+    def recall():
+        found = index.search(queries, 5)[1]
+        return np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(found, wanted, strict=True)])
+
+    before = recall()
+    setattr(index, *many)
+    assert 0 < before < recall()
+    assert recall() > 0.95
+
+
+def test_all_cells_are_exact(codes, queries):
+    pytest.importorskip("faiss")
+    index = Index("ivf", probes=20).fit(codes)  # the root of 400
+    distances, indices = index.search(queries, 5)
+    wanted, places = Index().fit(codes).search(queries, 5)
+    np.testing.assert_array_equal(indices, places)
+    np.testing.assert_allclose(distances, wanted, atol=1e-3)
+
+
+def test_what_one_cell_does_not_hold_is_minus_one(codes, queries):
+    pytest.importorskip("faiss")
+    distances, indices = Index("ivf", probes=1, cells=40).fit(codes).search(queries, 60)
+    missing = indices < 0
+    assert missing.any()
+    assert np.isinf(distances[missing]).all()
+    assert np.isfinite(distances[~missing]).all()
+    labels = np.zeros(400, int)
+    assert precision_at_k(labels, labels[:30], indices) == pytest.approx(1 - missing.mean())
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_the_lossy_kinds_need_faiss(monkeypatch, codes, tmp_path, kind):
+    pytest.importorskip("faiss")
+    Index(kind).fit(codes).save(tmp_path / "index")
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match="pip install faiss-cpu"):
+        Index(kind).fit(codes)
+    with pytest.raises(ImportError, match="pip install faiss-cpu"):
+        Index.load(tmp_path / "index")
+
+
+def test_the_graph_is_the_same_when_built_again(codes, queries):
+    pytest.importorskip("faiss")
+    first, again = (Index("hnsw").fit(codes).search(queries, 5)[1] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "exact"},
+        {"kind": "exact", "cosine": True},
+        {"kind": "binary"},
+        {"kind": "ivf", "probes": 3},
+        {"kind": "hnsw", "effort": 30},
+    ],
+)
+def test_a_saved_index_answers_alike(tmp_path, codes, queries, options):
+    pytest.importorskip("faiss")
+    if options["kind"] == "binary":
+        codes, queries = binarize(codes), binarize(queries)
+    index = Index(**options).fit(codes)
+    index.save(tmp_path / "index")
+    again = Index.load(tmp_path / "index")
+    assert repr(again) == repr(index)
+    assert len(again) == 400
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    for mine, wanted in zip(again.search(queries, 4), index.search(queries, 4), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
+@pytest.mark.parametrize("kind", ["exact", "binary"])
+def test_a_file_does_not_ask_for_faiss(monkeypatch, tmp_path, codes, kind):
+    pytest.importorskip("faiss")
+    codes = binarize(codes) if kind == "binary" else codes
+    index = Index(kind).fit(codes)
+    index.save(tmp_path / "index")
+    wanted = index.search(codes[:5], 4)[0]
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    found = Index.load(tmp_path / "index").search(codes[:5], 4)[0]
+    np.testing.assert_allclose(found, wanted, atol=5e-3)
+
+
+def test_no_damaged_file_comes_back(tmp_path):
+    path = tmp_path / "index"
+    Index().fit(np.arange(6.0).reshape(3, 2)).save(path)
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="damaged or cut short"):
+            Index.load(path)
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="damaged or cut short"):
+            Index.load(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        Index.load(path)
+
+
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, codes):
+    path = tmp_path / "index"
+    Index().fit(codes).save(path)
+    before = path.read_bytes()
+
+    def refuse(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(OSError, match="full"):
+        Index().fit(codes[:5]).save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["index"]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"kind": "annoy"}, "annoy"),
+        ({"kind": "binary", "cosine": True}, "count of bits"),
+        ({"probes": 0}, "probes must be a whole number >= 1, got 0"),
+        ({"probes": None}, "probes"),
+        ({"effort": True}, "effort"),
+        ({"cells": 2.0}, "cells"),
+    ],
+)
+def test_bad_options_are_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        Index(**options)
+
+
+@pytest.mark.parametrize("bad", [np.zeros(6), np.zeros((0, 6)), np.full((2, 6), np.nan)])
+def test_bad_codes_are_refused(engine, codes, bad):
+    with pytest.raises(ValueError, match="codes must"):
+        Index().fit(bad)
+    with pytest.raises(ValueError, match="queries must"):
+        Index().fit(codes).search(bad, 1)
+
+
+def test_what_does_not_fit_is_refused(engine, codes, tmp_path):
+    index = Index().fit(codes)
+    with pytest.raises(ValueError, match=r"6 columns.*\(3, 5\)"):
+        index.add(np.zeros((3, 5)))
+    with pytest.raises(ValueError, match="uint8"):
+        Index("binary").fit(codes)
+    for k in (0, 401, 2.5):
+        with pytest.raises(ValueError, match=f"400, got {k}"):
+            index.search(codes, k)
+    with pytest.raises(ValueError, match="in the index, 0, got 1"):
+        Index().search(codes, 1)
+    with pytest.raises(ValueError, match="empty"):
+        Index().save(tmp_path / "index")
+
+
+def test_more_cells_than_codes_are_refused(codes):
+    pytest.importorskip("faiss")
+    with pytest.raises(ValueError, match="400, got 401"):
+        Index("ivf", cells=401).fit(codes)
+
+
+def test_bits_are_those_above_the_threshold():
+    codes = np.array([[-1.0, 0, 2, 0.1, 0, 0, 0, 0, 3], [5, 5, 5, 5, 5, 5, 5, 5, -5]])
+    np.testing.assert_array_equal(binarize(codes), [[0b00110000, 0b10000000], [255, 0]])
+    np.testing.assert_array_equal(binarize(codes, np.median(codes, axis=0))[0], [0, 0b10000000])
+    np.testing.assert_array_equal(binarize(codes, 2.5), [[0, 128], [255, 0]])
+
+
+@pytest.mark.parametrize(
+    ("codes", "thresholds"),
+    [(np.zeros(3), None), (np.zeros((0, 3)), None), (np.zeros((2, 3)), [0, 1]), ([[np.nan]], None)],
+)
+def test_bits_of_what_is_no_code_are_refused(codes, thresholds):
+    with pytest.raises(ValueError, match="codes must be numbers"):
+        binarize(codes, thresholds)
+
+
+def test_precision_by_hand():
+    labels = ["shoe", "shirt", "shoe", "bag"]
+    assert precision_at_k(labels, ["shoe", "bag"], [[0, 1, 2], [3, 2, 1]]) == pytest.approx(0.5)
+    assert precision_at_k(labels, ["bag"], [[3, -1]]) == 0.5  # -1 is not the last code
+
+
+def test_mean_average_precision_of_the_full_ranking_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels, asked = rng.integers(0, 4, 50), rng.integers(0, 4, 12)
+    distances = rng.random((12, 50))
+    wanted = [average_precision_score(labels == y, -row) for y, row in zip(asked, distances, strict=True)]
+    found = mean_average_precision(labels, asked, distances.argsort(axis=1))
+    assert found == pytest.approx(np.mean(wanted))
+
+
+def test_mean_average_precision_at_k_by_hand():
+    labels = [1, 0, 1, 1, 0]
+    assert mean_average_precision(labels, [1], [[0, 1, 2]]) == pytest.approx((1 + 2 / 3) / 3)
+    assert mean_average_precision(labels, [0], [[0, 1, 2]]) == pytest.approx((1 / 2) / 2)
+    assert mean_average_precision(labels, [0], [[1]]) == 1
+    assert mean_average_precision(labels, [0, 0], [[1, -1], [0, -1]]) == pytest.approx((1 / 2 + 0) / 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "asked", "indices", "match"),
+    [
+        ([0, 1], [0], [0, 1], "shapes"),
+        ([0, 1], [0], [[0], [1]], "shapes"),
+        ([[0], [1]], [0], [[0]], "shapes"),
+        ([], [], np.zeros((0, 1), int), "shapes"),
+        ([0, 1], [0], [[2]], "from -1 to 1"),
+        ([0, 1], [0], [[-2]], "from -1 to 1"),
+        ([0, 1], [0], [[0.0]], "whole numbers"),
+    ],
+)
+def test_bad_answers_are_refused(labels, asked, indices, match):
+    for measure in (precision_at_k, mean_average_precision):
+        with pytest.raises(ValueError, match=match):
+            measure(labels, asked, indices)
+
+
+def test_a_query_without_its_like_has_no_average_precision():
+    with pytest.raises(ValueError, match="label"):
+        mean_average_precision([0, 1], [1, 2], [[0], [1]])
