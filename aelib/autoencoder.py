@@ -69,7 +69,8 @@ class Autoencoder(keras.Model):
 
     def _example(self):
         """Run the model on one sample of zeros: it builds the model, and shows which terms it has."""
-        x = ops.zeros([1, *(n or 1 for n in self.encoder.input_shape[1:])])
+        # Where any length will do, one that survives five halvings.
+        x = ops.zeros([1, *(n or 32 for n in self.encoder.input_shape[1:])])
         out = self(x, training=False)
         return x, ops.zeros_like(out["reconstruction"]), out
 

@@ -401,6 +401,17 @@ def test_an_encoder_of_any_size():
     assert model.encode(X[:, :3]).shape == (N, CODE)
 
 
+def test_a_net_with_a_skip_and_of_any_size():
+    x = keras.Input((None, None, 1))
+    half = keras.layers.Conv2D(2, 3, strides=2, padding="same")(x)
+    code = [keras.layers.Conv2D(2, 3, strides=2, padding="same")(half), half]
+    inputs = [keras.Input((None, None, 2)) for _ in code]
+    joined = keras.layers.Concatenate()([keras.layers.UpSampling2D()(inputs[0]), inputs[1]])
+    decoder = keras.Model(inputs, keras.layers.Conv2DTranspose(1, 2, strides=2)(joined))
+    model = compiled(lambda: Autoencoder(keras.Model(x, code), decoder))
+    assert np.isfinite(model.fit(np.resize(X, (4, 12, 8, 1)), verbose=0).history["loss"]).all()
+
+
 @pytest.fixture(scope="module")
 def model():
     return compiled(dense)
