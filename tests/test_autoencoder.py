@@ -20,6 +20,7 @@ from aelib import (
     layers,
     metrics,
 )
+from aelib.clustering import DeepEmbeddedClustering
 
 SHAPE, CODE, N, BATCH = (6, 5, 1), 3, 10, 4
 X = np.random.default_rng(0).random((N, *SHAPE), dtype="float32")
@@ -100,6 +101,18 @@ def rate_divergence(model, code):
     return 2 * np.average(divergence, weights=[4, 4, 2])
 
 
+def clustering_divergence(model, code):
+    """Of every batch by itself, averaged by their sizes; P is the batch's own."""
+    q = 1 / (1 + np.sum((code[:, None] - model.centroids.numpy()) ** 2, axis=2))
+    q /= q.sum(axis=1, keepdims=True)
+    figures = []
+    for part in (q[i : i + BATCH] for i in range(0, N, BATCH)):
+        p = part**2 / part.sum(axis=0)
+        p /= p.sum(axis=1, keepdims=True)
+        figures += list(np.sum(p * np.log(p / part), axis=1))
+    return np.mean(figures)
+
+
 def contraction_of_two_layers(model, code):
     """J of relu, then linear: the product of the two kernels, with the silent units left out."""
     first, last = (model.encoder.layers[i].get_weights() for i in (1, 2))
@@ -146,6 +159,11 @@ TYPES = {
     "contractive, closed form": Type(
         lambda: sigmoid_code(ContractiveAutoencoder, strength=0.2),
         extra={"contraction": contraction_of_a_sigmoid},
+    ),
+    "clustering": Type(
+        lambda: dense(DeepEmbeddedClustering, clusters=4, reconstruction=1.0),
+        extra={"clustering": clustering_divergence},
+        random=True,  # the target is a batch's, and the batches are drawn
     ),
     "k-sparse": Type(lambda: overcomplete(2)),
     "k-sparse by batch": Type(lambda: overcomplete(2, "batch"), random=True),
