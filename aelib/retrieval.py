@@ -143,7 +143,7 @@ class Index:
         queries, codes = self._check("queries", queries), self._engine
         if k not in range(1, len(self) + 1):
             raise ValueError(f"k must be from 1 to the number of codes in the index, {len(self)}, got {k!r}")
-        faiss = _faiss(self.kind, self.threads)
+        k, faiss = int(k), _faiss(self.kind, self.threads)  # FAISS takes no NumPy number
         if self.kind == "binary":
             return faiss.knn_hamming(queries, codes, k) if faiss else self._count_bits(queries, k)
         if not faiss:

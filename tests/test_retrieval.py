@@ -39,7 +39,7 @@ def by_force(codes, queries):
 
 
 def test_exact_is_brute_force(engine, codes, queries):
-    distances, indices = Index().fit(codes).search(queries, 7)
+    distances, indices = Index().fit(codes).search(queries, np.int32(7))
     wanted = by_force(codes, queries)
     np.testing.assert_array_equal(indices, wanted.argsort(axis=1)[:, :7])
     np.testing.assert_allclose(distances, np.sort(wanted, axis=1)[:, :7], atol=1e-4)
