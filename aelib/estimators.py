@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aelib import anomaly, blocks
@@ -64,11 +64,13 @@ class _AutoencoderEstimator(BaseEstimator):
         self.random_state = random_state
 
     def _build(self, features):
+        # A search over np.arange hands over NumPy's whole numbers.
+        units, *hidden = (int(n) if n and n == n // 1 else n for n in (self.n_components, *self.hidden))
         if self.build is not None:
-            return self.build(features, self.n_components)
+            return self.build(features, units)
         return Autoencoder(
-            blocks.dense_encoder((features,), self.n_components, hidden=self.hidden),
-            blocks.dense_decoder((features,), self.n_components, hidden=self.hidden[::-1]),
+            blocks.dense_encoder((features,), units, hidden=hidden),
+            blocks.dense_decoder((features,), units, hidden=hidden[::-1]),
             likelihood="gaussian",
         )
 
@@ -137,7 +139,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def inverse_transform(self, X):  # noqa: N803
         """Return the rows that belong to codes: (n, n_components) -> (n, features)."""
         check_is_fitted(self)
-        code = np.asarray(X)
+        code = check_array(X, dtype=[np.float64, np.float32])
         return _whole_batches(self.model_.decode, code).astype(code.dtype)
 
     def score(self, X, y=None):  # noqa: N803

@@ -90,7 +90,8 @@ def test_a_seed_makes_two_fits_alike_and_leaves_the_callers_generators_alone(pla
 def test_in_a_pipeline_and_a_search():
     table = load_breast_cancer().data[:200]
     pipeline = make_pipeline(StandardScaler(), AutoencoderTransformer(hidden=(), epochs=30, random_state=0))
-    search = GridSearchCV(pipeline, {"autoencodertransformer__n_components": [1, 8]}, cv=2).fit(table)
+    sizes = {"autoencodertransformer__n_components": np.array([1, 8])}
+    search = GridSearchCV(pipeline, sizes, cv=2).fit(table)
     assert search.best_params_ == {"autoencodertransformer__n_components": 8}
     assert search.transform(table).shape == (200, 8)
 
@@ -164,6 +165,11 @@ def test_wrong_parameters_are_refused(estimator, wrong, message, plane):
 def test_a_share_that_is_none_is_refused(wrong, plane):
     with pytest.raises(ValueError, match=r"false_alarms must be in \(0, 1\)"):
         AutoencoderDetector(epochs=1, **wrong).fit(plane[0])
+
+
+def test_whole_numbers_are_codes_too(plane):
+    net = AutoencoderTransformer(2, epochs=1).fit(plane[0])
+    np.testing.assert_array_equal(net.inverse_transform([[1, 2]]), net.inverse_transform([[1.0, 2.0]]))
 
 
 def test_codes_of_another_width_are_refused(plane):
