@@ -180,13 +180,13 @@ class Ledger:
         return path
 
 
-def write_atomically(path, text):
-    """Write `text` to `path` so that no reader ever sees half of it."""
+def write_atomically(path, content):
+    """Write `content`, str or bytes, to `path` so that no reader ever sees half of it."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

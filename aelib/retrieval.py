@@ -7,13 +7,14 @@ import hashlib
 import importlib
 import io
 import json
-import os
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
+
+from aelib import results
 
 PLAIN, LOSSY = ("exact", "binary"), ("ivf", "hnsw")
 MAGIC, DIGEST = b"aelib.retrieval 1\n", 32  # begin a file: the digest is the SHA-256 of what follows
@@ -172,12 +173,8 @@ class Index:
         if self.kind in LOSSY:
             stored = _faiss(self.kind, self.threads).serialize_index(stored)
         np.savez(content, options=np.frombuffer(options, np.uint8), stored=stored)
-        beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-        try:
-            beside.write_bytes(MAGIC + hashlib.sha256(content.getbuffer()).digest() + content.getvalue())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        digest = hashlib.sha256(content.getbuffer()).digest()
+        results.write_atomically(path, MAGIC + digest + content.getvalue())
 
     @classmethod
     def load(cls, path):
