@@ -1,50 +1,5 @@
-"""How large a run is: the whole of the data, or a taste of it."""
+"""Alias of `aelib.book.profile`, for chapters that have not moved yet."""
 
-import os
-from dataclasses import dataclass
+from aelib.book.profile import Profile, profile
 
-NAMES = ("full", "quick")
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The size of a run, in one place.
-
-    Parameters
-    ----------
-    name : {"full", "quick"}
-        ``full`` is what the book prints: the real data and every epoch. ``quick`` is what the
-        tests run: no network, small subsets, one or two epochs.
-
-    Raises
-    ------
-    ValueError
-        If `name` is not a known profile.
-    """
-
-    name: str = "full"
-
-    def __post_init__(self):
-        if self.name not in NAMES:
-            raise ValueError(f"AELIB_PROFILE must be one of {', '.join(NAMES)}; got {self.name!r}")
-
-    @property
-    def full(self):
-        """Whether this is the full profile."""
-        return self.name == "full"
-
-    def pick(self, full, quick):
-        """Return `full` in the full profile and `quick` in the quick one."""
-        return full if self.full else quick
-
-    def epochs(self, full):
-        """Return `full` epochs, or at most 2 in the quick profile."""
-        return self.pick(full, min(full, 2))
-
-    def take(self, x, quick=512):
-        """Return all of the array `x`, or its first `quick` rows in the quick profile."""
-        return self.pick(x, x[:quick])
-
-
-#: The profile of this process, read once from the environment variable ``AELIB_PROFILE``.
-profile = Profile(os.environ.get("AELIB_PROFILE") or "full")
+__all__ = ["Profile", "profile"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from aelib import results
+from aelib import files
 
 PLAIN, LOSSY = ("exact", "binary"), ("ivf", "hnsw")
 MAGIC, DIGEST = b"aelib.retrieval 1\n", 32  # begin a file: the digest is the SHA-256 of what follows
@@ -174,7 +174,7 @@ class Index:
             stored = _faiss(self.kind, self.threads).serialize_index(stored)
         np.savez(content, options=np.frombuffer(options, np.uint8), stored=stored)
         digest = hashlib.sha256(content.getbuffer()).digest()
-        results.write_atomically(path, MAGIC + digest + content.getvalue())
+        files.write_atomically(path, MAGIC + digest + content.getvalue())
 
     @classmethod
     def load(cls, path):

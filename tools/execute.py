@@ -24,7 +24,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 from PIL import Image
 
-from aelib import results
+from aelib import files
+from aelib.book import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -138,12 +139,12 @@ def execute(chapter, root=ROOT, timeout=3600):
         "profile": "full",
         "seconds": round(seconds),
         "cpu_seconds": round(cpu_seconds() - used),
-        "device": results.device(),
+        "device": ledger.device(),
         "code": code_hash(notebook),
         "package": package_hash(),
     }
     clean(notebook)
-    results.write_atomically(path, nbformat.writes(notebook) + "\n")
+    files.write_atomically(path, nbformat.writes(notebook) + "\n")
     return seconds
 
 

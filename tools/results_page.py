@@ -8,7 +8,8 @@ from pathlib import Path
 
 import nbformat
 
-from aelib import results
+from aelib import files
+from aelib.book import ledger
 from tools import execute
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,24 +22,24 @@ def _row(*cells):
 def tables(ledgers):
     """Return one section a chapter: its claims, then its figures, then where its data came from."""
     lines = []
-    for chapter, ledger in ledgers.items():
+    for chapter, stored in ledgers.items():
         lines += [f"## {{doc}}`../{chapter}`", ""]
-        if ledger["claims"]:
+        if stored["claims"]:
             lines += [_row("claim", "left", "", "right", "holds"), "|---|--:|:-:|--:|:-:|"]
-            for c in ledger["claims"]:
+            for c in stored["claims"]:
                 verdict = "yes" if c["holds"] else f"no: {c['reason']}"
                 lines.append(
                     _row(c["text"], f"{c['left']:.5g}", f"`{c['relation']}`", f"{c['right']:.5g}", verdict)
                 )
             lines.append("")
-        if ledger["records"]:
+        if stored["records"]:
             lines += [_row("figure", "value", "unit", "reference", "source"), "|---|--:|---|--:|---|"]
-            for r in ledger["records"]:
+            for r in stored["records"]:
                 reference = "" if r["reference"] is None else f"{r['reference']:.5g}"
                 lines.append(_row(r["name"], f"{r['value']:.5g}", r["unit"], reference, r["source"]))
             lines.append("")
-        data = ", ".join(f"{name} ({source})" for name, source in ledger["data"].items()) or "none"
-        lines += [f"Data: {data}. Computed on {ledger['device']}.", ""]
+        data = ", ".join(f"{name} ({source})" for name, source in stored["data"].items()) or "none"
+        lines += [f"Data: {data}. Computed on {stored['device']}.", ""]
     return "\n".join(lines)
 
 
@@ -56,7 +57,7 @@ def gallery(notebook):
 
 def main(root=ROOT):
     """Write both below the book at `root`."""
-    results.write_atomically(root / "book" / "reference" / "results_tables.txt", tables(results.read(root)))
+    files.write_atomically(root / "book" / "reference" / "results_tables.txt", tables(ledger.read(root)))
     folder = root / "book" / "_static" / "gallery"
     folder.mkdir(exist_ok=True)
     for chapter in execute.chapters(root):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from aelib.profiles import Profile
+from aelib.book.profile import Profile
 
 
 def test_full_keeps_everything():

@@ -9,7 +9,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from aelib import profiles, results
+from aelib import data
+from aelib import files as storage
+from aelib.book import ledger as results
+from aelib.book import profile as profiles
 
 
 @pytest.fixture(params=["full", "quick"])
@@ -34,7 +37,7 @@ def book(tmp_path, monkeypatch):
     (tmp_path / "_toc.yml").touch()
     (tmp_path / "book" / "types").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "book" / "types")
-    monkeypatch.setattr(results, "_sources", {})
+    monkeypatch.setattr(data, "_loaded", {})
     return tmp_path
 
 
@@ -49,8 +52,8 @@ def files(folder):
 
 @pytest.mark.usefixtures("in_full")
 def test_round_trip(book, ledger):
-    results.register_source("mnist", "the original")
-    results.register_source("digits", "scikit-learn")
+    data.register_source("mnist", "the original")
+    data.register_source("digits", "scikit-learn")
     returned = ledger.record(
         "test MSE", np.float32(0.5), unit="per pixel", reference=0.75, source="PCA, 32 °"
     )
@@ -116,7 +119,7 @@ def test_a_failing_save_leaves_the_old_file(book, ledger, monkeypatch, failing):
 
 def test_a_text_that_cannot_be_encoded_leaves_nothing(tmp_path):
     with pytest.raises(UnicodeEncodeError):
-        results.write_atomically(tmp_path / "a.json", "half \ud800")
+        storage.write_atomically(tmp_path / "a.json", "half \ud800")
     assert files(tmp_path) == []
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aelib import interactive
+from aelib.book import interactive
 from aelib.plots import COLOURS
 
-STATIC = Path(__file__).parents[1] / "book" / "_static"
+STATIC = Path(__file__).parents[2] / "book" / "_static"
 
 
 def frames(n=3, k=2, channels=1):

@@ -19,7 +19,8 @@ import pytest
 from scipy.ndimage import zoom
 
 import aelib
-from aelib import data, originals, profiles, results, standins
+from aelib import data
+from aelib.data import sources, standins
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -41,8 +42,8 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("AELIB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("AELIB_PROGRESS", "0")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(profiles, "profile", profiles.Profile("full"))
-    monkeypatch.setattr(results, "_sources", {})
+    monkeypatch.setenv("AELIB_PROFILE", "full")
+    monkeypatch.setattr(data, "_loaded", {})
     for name, spec in data.SPECS.items():
         small = {"rows": ROWS, "held_out": spec.held_out and 5, "address": spec.address and NOWHERE}
         monkeypatch.setitem(data.SPECS, name, dataclasses.replace(spec, **small))
@@ -59,7 +60,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(profiles, "profile", profiles.Profile("quick"))
+    monkeypatch.setenv("AELIB_PROFILE", "quick")
 
 
 def change(monkeypatch, name, **changes):
@@ -89,7 +90,7 @@ def idx(array, magic=None):
 
 
 def idx_files(arrays):
-    return dict(zip(originals.IDX_FILES, (idx(arrays[key]) for key in originals.KEYS), strict=True))
+    return dict(zip(sources.IDX_FILES, (idx(arrays[key]) for key in sources.KEYS), strict=True))
 
 
 def md5s(files):
@@ -119,8 +120,8 @@ def ecg_zip(arrays):
 def ecg(monkeypatch):
     """Make a tiny archive pass for the original; return its arrays."""
     arrays = make("ecg5000")
-    prints = tuple(originals.fingerprint(arrays[f"x_{p}"], arrays[f"y_{p}"]) for p in ("train", "test"))
-    monkeypatch.setattr(originals, "ECG_FINGERPRINTS", prints)
+    prints = tuple(sources.fingerprint(arrays[f"x_{p}"], arrays[f"y_{p}"]) for p in ("train", "test"))
+    monkeypatch.setattr(sources, "ECG_FINGERPRINTS", prints)
     return arrays
 
 
@@ -234,13 +235,13 @@ def test_more_cifar_images_are_cut_to_the_subset(folder):
     np.testing.assert_allclose(found.x_test, arrays["x_test"][: ROWS[1]] / 255, rtol=1e-6)
 
 
-@pytest.mark.parametrize("profile", profiles.NAMES)
+@pytest.mark.parametrize("profile", ["full", "quick"])
 def test_digits_are_always_there(monkeypatch, profile):
     from sklearn.datasets import load_digits
 
-    monkeypatch.setattr(profiles, "profile", profiles.Profile(profile))
+    monkeypatch.setenv("AELIB_PROFILE", profile)
     found, again, bunch = data.load("digits"), data.load("digits"), load_digits()
-    assert found.source == results._sources["digits"] == "scikit-learn"
+    assert found.source == data._loaded["digits"] == "scikit-learn"
     assert found.x_train.shape[1:] == (8, 8, 1)
     assert found.x_train.dtype == np.float32
     assert found.y_test.dtype == np.int64
@@ -269,14 +270,14 @@ def test_the_users_folder_then_the_cache(folder, cache, monkeypatch, capsys):
     save(folder, "mnist", **mine)
     found = data.load("mnist")
     np.testing.assert_allclose(found.x_test[..., 0], mine["x_test"] / 255, rtol=1e-6)
-    assert found.source == results._sources["mnist"] == "AELIB_DATA_DIR"
+    assert found.source == data._loaded["mnist"] == "AELIB_DATA_DIR"
     assert capsys.readouterr().out == "mnist: 35 + 5 + 12 examples (AELIB_DATA_DIR)\n"
     (folder / "mnist.npz").unlink()
     found = data.load("mnist", verbose=False)  # offline: the address leads nowhere
     np.testing.assert_allclose(found.x_test[..., 0], cached["x_test"] / 255, rtol=1e-6)
     np.testing.assert_allclose(found.x_val[..., 0], cached["x_train"][-5:] / 255, rtol=1e-6)
     np.testing.assert_array_equal(found.y_test, cached["y_test"])
-    assert found.source == results._sources["mnist"] == "original (downloaded)"
+    assert found.source == data._loaded["mnist"] == "original (downloaded)"
     assert capsys.readouterr().out == ""
 
 
@@ -327,7 +328,7 @@ def test_offline_the_error_says_what_to_do(name, cache):
         *data.SPECS[name].files,
     ]
     assert [text for text in wanted if text not in str(caught.value)] == []
-    assert name not in results._sources
+    assert name not in data._loaded
 
 
 # Stand-ins
@@ -348,7 +349,7 @@ def test_standin(name, quick, serve, monkeypatch, capsys):
     found = data.load(name)
     assert time.perf_counter() - begin < 1
     assert server.hits == 0
-    assert found.source == results._sources[name] == f"stand-in: {description}"
+    assert found.source == data._loaded[name] == f"stand-in: {description}"
     assert re.fullmatch(
         rf"{name}: [\d,]+ \+ \d+ \+ \d+ examples \({re.escape(found.source)}\)\n", capsys.readouterr().out
     )
@@ -512,9 +513,9 @@ def garble(content):
     [truncate, flip, garble, lambda c: b"", lambda c: b"x_train", lambda c: b"junk" + c],
     ids=["truncated", "a byte flipped", "not deflated", "empty", "text", "junk before"],
 )
-@pytest.mark.parametrize("profile", profiles.NAMES)
+@pytest.mark.parametrize("profile", ["full", "quick"])
 def test_a_damaged_users_file_is_refused(folder, monkeypatch, spoil, profile):
-    monkeypatch.setattr(profiles, "profile", profiles.Profile(profile))  # a stand-in would hide the damage
+    monkeypatch.setenv("AELIB_PROFILE", profile)  # a stand-in would hide the damage
     path = folder / "mnist.npz"
     np.savez_compressed(path, **make("mnist"))
     path.write_bytes(spoil(path.read_bytes()))
@@ -524,7 +525,7 @@ def test_a_damaged_users_file_is_refused(folder, monkeypatch, spoil, profile):
 
 def test_a_zip_of_something_else_is_refused(folder):
     with zipfile.ZipFile(folder / "mnist.npz", "w") as archive:
-        for name in originals.KEYS:
+        for name in sources.KEYS:
             archive.writestr(name, b"not an array")
     with pytest.raises(ValueError, match="x_train must be uint8"):
         data.load("mnist")
@@ -611,7 +612,7 @@ def test_idx(tmp_path):
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     path = tmp_path / "images.gz"
     path.write_bytes(idx(array))
-    np.testing.assert_array_equal(originals.read_idx(path), array)
+    np.testing.assert_array_equal(sources.read_idx(path), array)
 
 
 @pytest.mark.parametrize(
@@ -631,7 +632,7 @@ def test_idx_refuses_what_it_is_not(tmp_path, content, message):
     path = tmp_path / "images.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        originals.read_idx(path)
+        sources.read_idx(path)
 
 
 def cifar_tar(arrays):
@@ -680,14 +681,14 @@ def test_a_cifar_archive_of_another_content_is_refused(cache, monkeypatch, conte
 def test_the_fingerprint_ignores_the_order_of_rows_and_nothing_else():
     arrays = make("ecg5000")
     x, y = arrays["x_train"], arrays["y_train"]
-    expected = originals.fingerprint(x, y)
-    assert originals.fingerprint(x[::-1], y[::-1]) == expected
-    assert originals.fingerprint(x.astype(np.float64), y.astype(np.int64)) == expected
-    assert originals.fingerprint(x, y[::-1]) != expected
-    assert originals.fingerprint(x[1:], y[1:]) != expected
+    expected = sources.fingerprint(x, y)
+    assert sources.fingerprint(x[::-1], y[::-1]) == expected
+    assert sources.fingerprint(x.astype(np.float64), y.astype(np.int64)) == expected
+    assert sources.fingerprint(x, y[::-1]) != expected
+    assert sources.fingerprint(x[1:], y[1:]) != expected
     changed = x.copy()
     changed[3, 5] = np.nextafter(changed[3, 5], np.float32(9))
-    assert originals.fingerprint(changed, y) != expected
+    assert sources.fingerprint(changed, y) != expected
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -697,7 +698,7 @@ def test_beats_of_another_content_are_refused(cache, ecg, part):
     assert data.load("ecg5000").source == "original (downloaded)"
     put(cache / "ecg5000", {"ECG5000.zip": ecg_zip(changed)})
     with pytest.raises(ValueError, match=f"ECG5000_{part.upper()}.txt must have the fingerprint"):
-        originals.read_ecg(cache / "ecg5000")
+        sources.read_ecg(cache / "ecg5000")
     with pytest.raises(FileNotFoundError):
         data.load("ecg5000")
 
@@ -769,9 +770,9 @@ def test_newsgroups_offline(cache, fetch):
         data.load("newsgroups")
 
 
-@pytest.mark.parametrize("profile", profiles.NAMES)
+@pytest.mark.parametrize("profile", ["full", "quick"])
 def test_a_damaged_file_of_newsgroups_is_refused(folder, fetch, monkeypatch, profile):
-    monkeypatch.setattr(profiles, "profile", profiles.Profile(profile))
+    monkeypatch.setenv("AELIB_PROFILE", profile)
     put(folder, {"20news-bydate_py3.pkz": b"po"})
     with pytest.raises(ValueError, match=r"20news-bydate_py3\.pkz cannot be used: .*not found"):
         data.load("newsgroups")

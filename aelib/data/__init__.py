@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from aelib import profiles, results, standins
-from aelib.originals import KEYS, SPECS, read_newsgroups
+from aelib.data import standins
+from aelib.data.sources import KEYS, SPECS, read_newsgroups
 
 #: What `load` knows.
 NAMES = (*SPECS, "digits")
+
+_loaded = {}
 
 # Whatever a damaged gzip, tar, zip or npz file, a refused pickle, or a lost connection raises.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
@@ -84,10 +86,28 @@ def load(name, *, verbose=True):
     x, y, x_test, y_test = (_convert(array) for array in arrays)
     train, val = _parts(len(x), held_out)
     data = Dataset(name, x[train], y[train], x[val], y[val], x_test, y_test, class_names, source)
-    results.register_source(name, source)
+    register_source(name, source)
     if verbose:
         print(f"{name}: {len(data.x_train):,} + {len(data.x_val):,} + {len(x_test):,} examples ({source})")
     return data
+
+
+def register_source(name, source):
+    """Note that this process read the data set `name` from `source`; `load` does so by itself."""
+    _loaded[name] = source
+
+
+def loaded():
+    """Return what this process has loaded, as {name: source}; a ledger asks for it."""
+    return dict(sorted(_loaded.items()))
+
+
+def profile_name():
+    """Return the profile that ``AELIB_PROFILE`` names: "quick", or "full", also where it is unset."""
+    name = os.environ.get("AELIB_PROFILE") or "full"
+    if name not in ("full", "quick"):
+        raise ValueError(f"AELIB_PROFILE must be 'full' or 'quick', got {name!r}")
+    return name
 
 
 def _find(name):
@@ -104,7 +124,7 @@ def _find(name):
 
     cache = (_folder("AELIB_CACHE_DIR") or Path(pooch.os_cache("aelib"))) / name
     arrays = _read_cached(cache, spec)
-    if arrays is None and not profiles.profile.full:
+    if arrays is None and profile_name() == "quick":
         arrays, class_names, description = standins.STANDINS[name]()
         return arrays, class_names, f"stand-in: {description}", None
     if arrays is None:

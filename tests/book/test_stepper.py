@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import sparse
 
-from aelib import steps
+from aelib.book import stepper as steps
 from aelib.convmatrix import convolution_matrix
 
 KERNEL = np.arange(9).reshape(3, 3) - 4

@@ -1,0 +1,180 @@
+"""The ledger: every figure and every claim of a chapter, written down where tests can read it."""
+
+import base64
+import io
+import json
+import math
+import operator
+import os
+import platform
+import sys
+from pathlib import Path
+
+from aelib import data, files
+from aelib.book import profile as profiles
+
+_RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
+
+
+class ClaimError(AssertionError):
+    """A claim of the book that its own figures do not bear out."""
+
+
+def find_book(start=None):
+    """Return the folder with ``_toc.yml`` at or above `start` (default: here), or None."""
+    start = Path(start or Path.cwd()).resolve()
+    return next((p for p in (start, *start.parents) if (p / "_toc.yml").is_file()), None)
+
+
+def device():
+    """Describe what this process computes on, in words: the accelerator, or the processor and its cores."""
+    import keras
+
+    backend = f"Keras {keras.__version__} on {keras.backend.backend()}"
+    gpus = keras.distribution.list_devices("gpu") if keras.backend.backend() != "torch" else _torch_gpus()
+    where = f"{len(gpus)} GPU" if gpus else f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    return f"{where}; {backend}"
+
+
+def _torch_gpus():
+    import torch
+
+    return range(torch.cuda.device_count())
+
+
+def glue(name, value):
+    """Store a figure or a number in the running notebook under `name`, so that the text can show it.
+
+    Written as a display that shows nothing, in the form that myst-nb's glue reads; outside a notebook it does
+    nothing. `value` is a Matplotlib figure, kept as a PNG, or anything else, kept as its `repr`.
+    """
+    ipython = sys.modules.get("IPython")  # in every notebook; but a reader need not have it
+    if ipython is None or ipython.get_ipython() is None:
+        return
+    if hasattr(value, "savefig"):
+        buffer = io.BytesIO()
+        value.savefig(buffer, format="png")
+        mime, content = "image/png", base64.b64encode(buffer.getvalue()).decode()
+    else:
+        mime, content = "text/plain", repr(value)
+    prefix = "application/papermill.record/"
+    metadata = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+    ipython.display.display({prefix + mime: content}, metadata=metadata, raw=True)
+
+
+def _number(name, value):
+    """Turn a scalar of any array library into a float, and refuse what JSON or a reader could not use."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name!r} must be a number, got {value!r}") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{name!r} must be finite, got {number!r}")
+    return number
+
+
+class Ledger:
+    """The figures and claims of one chapter.
+
+    Parameters
+    ----------
+    chapter : str
+        Path of the chapter without its ending, as in ``"types/basic"``.
+
+    Examples
+    --------
+    >>> ledger = Ledger("types/basic")
+    >>> ledger.record("test BCE", 0.284, unit="nats per pixel", reference=0.282, source="the usual tutorial")
+    0.284
+    """
+
+    def __init__(self, chapter):
+        part, _, name = chapter.partition("/")
+        if not (part and name) or not all(p.replace("_", "").isalnum() for p in (part, name)):
+            raise ValueError(f"chapter must look like 'types/basic', got {chapter!r}")
+        self.chapter = chapter
+        self.records = []
+        self.claims = []
+
+    def record(self, name, value, *, unit="", reference=None, source=""):
+        """Write down one figure, with the figure to hold it against, glue it, and return it as a float.
+
+        Raises
+        ------
+        ValueError
+            If the value is not finite, the name is taken, or a reference has no source.
+        """
+        if any(r["name"] == name for r in self.records):
+            raise ValueError(f"{self.chapter} has recorded {name!r} already")
+        if reference is not None:
+            reference = _number(f"reference of {name}", reference)
+            if not source:
+                raise ValueError(f"the reference {reference} of {name!r} needs a source")
+        value = _number(name, value)
+        glue(name, value)
+        self.records.append(
+            {"name": name, "value": value, "unit": unit, "reference": reference, "source": source}
+        )
+        return value
+
+    def value(self, name):
+        """Return the figure recorded as `name`."""
+        for record in self.records:
+            if record["name"] == name:
+                return record["value"]
+        raise KeyError(f"{self.chapter} has no record {name!r}; it has {[r['name'] for r in self.records]}")
+
+    def claim(self, text, left, relation, right, *, goal=False, reason=""):
+        """State that `left` `relation` `right`, and return whether it holds.
+
+        A claim that fails stops a full run. With ``goal=True`` it is an open goal: it is stored with the
+        `reason` why it was missed, and the run goes on. The quick profile's nets are hardly trained, so
+        there a claim is only evaluated.
+
+        Raises
+        ------
+        ClaimError
+            If the claim is false in the full profile and not a goal.
+        """
+        if relation not in _RELATIONS:
+            raise ValueError(f"relation must be one of {', '.join(_RELATIONS)}; got {relation!r}")
+        if goal and not reason:
+            raise ValueError(f"the goal {text!r} needs a reason, for the case that it is missed")
+        left, right = _number(text, left), _number(text, right)
+        holds = bool(_RELATIONS[relation](left, right))
+        if not holds and not goal and profiles.profile.full:
+            raise ClaimError(f"{self.chapter}: {text}: {left:.6g} {relation} {right:.6g} does not hold")
+        entry = {"text": text, "left": left, "relation": relation, "right": right, "holds": holds}
+        self.claims.append(entry | ({"reason": reason} if goal and not holds else {}))
+        return holds
+
+    def as_dict(self):
+        """Return the ledger in the form that is stored."""
+        return {
+            "chapter": self.chapter,
+            "profile": profiles.profile.name,
+            "device": device(),
+            "data": data.loaded(),
+            "records": self.records,
+            "claims": self.claims,
+        }
+
+    def save(self):
+        """Write ``book/results/<chapter>.json`` and return its path.
+
+        Writes nothing and returns None in the quick profile, and where no ``_toc.yml`` is at or above the
+        working folder. The file appears whole or not at all.
+        """
+        root = find_book()
+        if root is None or not profiles.profile.full:
+            return None
+        path = root / "book" / "results" / f"{self.chapter}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(path, json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n")
+        return path
+
+
+def read(root):
+    """Return every stored ledger below the book at `root`, as {chapter: ledger}, in order of name."""
+    ledgers = [json.loads(p.read_text("utf-8")) for p in Path(root, "book", "results").rglob("*.json")]
+    return {ledger["chapter"]: ledger for ledger in sorted(ledgers, key=lambda entry: entry["chapter"])}

@@ -1,0 +1,199 @@
+"""Checks at the boundary: each returns the value in the form that is used, or says what is wrong with it.
+
+A message shows the value, what was expected, and the remedy. All raise ValueError, but for a value of a kind
+that could never do (a text where an array belongs), which is a TypeError.
+"""
+
+import contextlib
+import math
+import numbers
+
+import numpy as np
+
+#: Rows are read in parts of about so many bytes, so that an array on disk is never in memory as a whole.
+PART_BYTES = 2**25
+
+
+def whole_number(name, value, *, least=1):
+    """Return `value` as an int: a whole number of Python or NumPy, at least `least`; no bool, no float."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {_shown(value)}")
+    return int(value)
+
+
+def whole_numbers(name, value, *, least=1):
+    """Return whole numbers as a tuple; one number is taken for a tuple of one."""
+    if isinstance(value, numbers.Number | str | bytes) or value is None or not hasattr(value, "__iter__"):
+        value = (value,)
+    return tuple(whole_number(name, item, least=least) for item in value)
+
+
+def number(name, value, *, least=None, most=None, above=None, below=None):
+    """Return `value` as a finite float, within the bounds given: `least` and `most` may be reached."""
+    bounds = {">=": least, "<=": most, ">": above, "<": below}
+    wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
+    wanted = f"must be {wanted}" if wanted else "must be a finite number"
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        raise ValueError(f"{name} {wanted}, got {_shown(value)}")
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} {wanted}, got {_shown(value)}") from None
+    inside = (
+        math.isfinite(result)
+        and (least is None or result >= least)
+        and (most is None or result <= most)
+        and (above is None or result > above)
+        and (below is None or result < below)
+    )
+    if not inside:
+        raise ValueError(f"{name} {wanted}, got {_shown(value)}")
+    return result
+
+
+def share(name, value):
+    """Return `value` as a float in [0, 1]: a probability, or a share of a whole."""
+    try:
+        return number(name, value, least=0, most=1)
+    except ValueError:
+        raise ValueError(f"{name} must be in [0, 1], got {_shown(value)}") from None
+
+
+def inner_share(name, value):
+    """Return `value` as a float in (0, 1), without the ends."""
+    try:
+        return number(name, value, above=0, below=1)
+    except ValueError:
+        raise ValueError(f"{name} must be in (0, 1), got {_shown(value)}") from None
+
+
+def flag(name, value):
+    """Return `value` as a bool: one of Python's or NumPy's."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {_shown(value)}")
+    return bool(value)
+
+
+def seed(name, value):
+    """Return `value` as an int, or None: a whole number >= 0, or None for a start that differs each time."""
+    return None if value is None else whole_number(name, value, least=0)
+
+
+def choice(name, value, options):
+    """Return `value`, which must be one of `options`."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(options)}; got {_shown(value)}")
+    return value
+
+
+def sample_shape(name, value, forms=None):
+    """Return the shape of one sample as a tuple of whole numbers; one number is taken for a tuple of one.
+
+    `forms`, {number of axes: what they are, as a text}, names the ranks that will do.
+    """
+    shape = whole_numbers(f"every axis of {name}", value)
+    if not shape or (forms and len(shape) not in forms):
+        wanted = " or ".join(forms.values()) if forms else "at least one axis"
+        raise ValueError(f"{name} must have {wanted}, got {shape!r}")
+    return shape
+
+
+def array(name, value):
+    """Return `value` as an ndarray of numbers or booleans; a memory map stays one, a frame becomes numbers.
+
+    Raises
+    ------
+    TypeError
+        For what holds no numbers, or is sparse: an array without a shape, texts, objects, complex numbers.
+    """
+    if hasattr(value, "tocsr"):
+        raise TypeError(
+            f"{name} is a sparse matrix of shape {value.shape}: give {name}.toarray(), or batches of it "
+            f"(a generator or a tf.data pipeline) where that is too large"
+        )
+    if hasattr(value, "to_numpy") and hasattr(value, "columns"):
+        value = value.to_numpy(dtype=_frame_dtype(name, value))
+    elif not isinstance(value, np.ndarray):
+        try:
+            value = np.asarray(value)
+        except ValueError as error:
+            raise TypeError(f"{name} must be an array of numbers with one shape, got {error}") from None
+    if value.dtype == object:
+        with contextlib.suppress(TypeError, ValueError):
+            value = value.astype(np.float64)
+    if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
+        raise TypeError(f"{name} must hold numbers, got an array of {value.dtype} of shape {value.shape}")
+    return value
+
+
+def _frame_dtype(name, frame):
+    texts = [
+        str(column) for column, dtype in frame.dtypes.items() if getattr(dtype, "kind", "O") not in "biuf"
+    ]
+    if texts:
+        raise TypeError(
+            f"{name} has columns that are no numbers: {', '.join(texts[:5])}; encode them first, for example "
+            f"with scikit-learn's OneHotEncoder"
+        )
+    return (
+        np.float64 if any(dtype.itemsize > 4 or dtype.kind == "f" for dtype in frame.dtypes) else np.float32
+    )
+
+
+def samples(name, value, *, least=1):
+    """Return `value` as an array (n, ...) of numbers with at least `least` rows, each with a shape."""
+    value = array(name, value)
+    if value.ndim < 1 or len(value) < least or not value.size:
+        wanted = f"(n >= {least}, ...)"
+        raise ValueError(f"{name} must have the shape {wanted} and not be empty, got {value.shape}")
+    return value
+
+
+def parts(value, *, rows=None):
+    """Yield an array's rows in slices of about `PART_BYTES`, or of `rows`; views, so nothing is copied."""
+    if rows is None:
+        rows = max(1, PART_BYTES // max(1, value[:1].nbytes))
+    for start in range(0, len(value), rows):
+        yield value[start : start + rows]
+
+
+def extent(value):
+    """Return the least and the greatest number of an array; both are NaN where it holds one."""
+    if not value.size:
+        return math.nan, math.nan
+    ends = [(part.min(), part.max()) for part in parts(np.atleast_1d(value))]
+    # NumPy's own minimum passes NaN on; Python's does not.
+    lowest, highest = np.min([end[0] for end in ends]), np.max([end[1] for end in ends])
+    return float(lowest), float(highest)
+
+
+def finite(name, value, *, remedy="drop or fill these rows, or mark them with likelihood=Masked(...)"):
+    """Return `value`, an array, where all its numbers are finite."""
+    if value.dtype.kind not in "biu" and not all(map(math.isfinite, extent(value))):
+        flat = np.atleast_1d(value)
+        bad = sum(int(np.size(part) - np.count_nonzero(np.isfinite(part))) for part in parts(flat))
+        row = next(
+            start + int(np.argmax(~np.isfinite(part).reshape(len(part), -1).all(axis=1)))
+            for start, part in _numbered(flat)
+            if not np.isfinite(part).all()
+        )
+        raise ValueError(
+            f"{name} must be finite: {bad} of its {value.size} numbers are NaN or infinite, the first in row "
+            f"{row}; {remedy}"
+        )
+    return value
+
+
+def _numbered(value):
+    start = 0
+    for part in parts(value):
+        yield start, part
+        start += len(part)
+
+
+def _shown(value):
+    """Show a value as its user wrote it: NumPy's numbers without their type, long ones cut."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

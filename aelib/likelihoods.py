@@ -1,0 +1,1 @@
+"""What a decoder's raw output says about the data."""
