@@ -110,3 +110,19 @@ def sigmoid_jacobian_norm(code, kernel):
     O(K) for a sample once the kernel is squared (Rifai et al., 2011, section 3.1).
     """
     return ops.matmul(ops.square(code * (1 - code)), ops.sum(ops.square(kernel), axis=0))
+
+
+def lgamma(x):
+    """Return log Γ(x) of every number, x > 0: (...) -> (...). Differentiable on every backend."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.math.lgamma(x)
+    if backend == "jax":
+        from jax.scipy.special import gammaln
+
+        return gammaln(x)
+    import torch
+
+    return torch.lgamma(x)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from aelib import autodiff, layers, objectives
+from aelib import autodiff, batches, checks, layers, likelihoods, objectives
 
 
 @keras.saving.register_keras_serializable("aelib")
@@ -16,68 +16,142 @@ class Autoencoder(keras.Model):
 
     ``model.fit(x)`` is enough: the target is the input. ``model.fit(x, y)`` learns to give back `y` instead.
     The loss is the mean over the batch of the named terms that `terms` returns; each is summed over the
-    features of a sample and appears under its own name in the history, and their sum is ``loss``.
+    features of a sample and appears under its own name in the history, and their sum is ``loss``. The
+    objective is computed in float32 whatever the policy of the nets (in float64 under that policy).
     In `terms`, ``out["input"]`` is the model's input; a term that belongs to the whole batch may be a scalar.
+
+    Data may be numbers of any dtype, booleans too. What the likelihood cannot explain is refused: pixels on 0
+    to 255 under a Bernoulli likelihood, NaN unless the likelihood is `Masked`.
 
     Parameters
     ----------
     encoder, decoder : keras.Model
         (B, ...) -> (B, code), and (B, code) -> (B, ...), whose output is raw: see `likelihood`.
-    likelihood : {"bernoulli", "gaussian", "laplace"}
-        What the raw output means: logits of pixels in [0, 1], means, or medians.
+    likelihood : str or aelib.likelihoods.Likelihood
+        What the raw output means: "bernoulli", logits of data in [0, 1]; "gaussian", means; "laplace",
+        medians; "categorical", "poisson", "negative_binomial", or an object, your own included. An encoder
+        that begins with a `keras.layers.Masking` gets it masked likewise, so that padded steps cost nothing.
     corrupt : keras.layers.Layer, optional
         Applied to the input in training only; the target stays clean (a denoising autoencoder).
+
+    Raises
+    ------
+    ValueError
+        If the decoder's last activation contradicts the likelihood.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib import Autoencoder, blocks
+    >>> x = np.random.default_rng(0).random((100, 20), dtype="float32")
+    >>> model = Autoencoder(blocks.dense_encoder(20, 2), blocks.dense_decoder(20, 2))
+    >>> model.compile("adam")
+    >>> history = model.fit(x, epochs=1, verbose=0)
+    >>> model.encode(x).shape, model.reconstruct(x).shape
+    ((100, 2), (100, 20))
     """
 
     def __init__(self, encoder, decoder, *, likelihood="bernoulli", corrupt=None, **kwargs):
         super().__init__(**kwargs)
+        for name, part in (("encoder", encoder), ("decoder", decoder)):
+            if not isinstance(part, keras.layers.Layer):
+                raise ValueError(f"{name} must be a keras.Model or a layer, got {part!r}")
+        # The parts cast their inputs to their own policy; the objective wants them as they came.
+        self.autocast = False
         self.encoder = encoder
         self.decoder = decoder
         self.corrupt = corrupt
-        self.likelihood = objectives.likelihood(likelihood)
+        self.likelihood = _masked_like(encoder, likelihoods.get(likelihood))
+        _check_last_activation(decoder, self.likelihood)
         # Keras locks a built model against new metrics, so the trackers live where it does not look.
         self.bookkeeping = SimpleNamespace(trackers={})
 
     def call(self, x, training=None):
         """Return {"code": (B, code), "reconstruction": (B, ...), raw}."""
-        seen = x if self.corrupt is None else self.corrupt(x, training=training)
-        code = self.encoder(seen, training=training)
+        code = self.encoder(self.visible(x, training=training), training=training)
         return {"code": code, "reconstruction": self.decoder(code, training=training)}
+
+    def visible(self, x, training=None):
+        """Return what the encoder sees: `x` corrupted in training, and filled where it is missing."""
+        x = self._as_input(x)
+        clean = self.likelihood.hide(x)
+        if self.corrupt is None:
+            return clean
+        return self.likelihood.hide(x, self.corrupt(clean, training=training))
+
+    def _as_input(self, x):
+        """Turn whole numbers and booleans into floats, unless the encoder reads such (an embedding)."""
+        inputs = getattr(self.encoder, "inputs", None) or [None]
+        if getattr(inputs[0], "dtype", "float32").startswith("int"):
+            return ops.convert_to_tensor(x)
+        x = ops.convert_to_tensor(x)
+        return x if keras.backend.is_float_dtype(x.dtype) else ops.cast(x, self.variable_dtype)
 
     def terms(self, target, out):
         """Return the named terms of the objective, each (B,), from the target and what `call` returned."""
-        return {"reconstruction": self.likelihood.negative_log(target, out["reconstruction"])}
+        return {"reconstruction": self.likelihood.nll(target, out["reconstruction"])}
 
-    def compile(self, optimizer="adam", *, loss=None, **kwargs):
+    def compile(
+        self, optimizer="adam", loss=None, loss_weights=None, metrics=None, weighted_metrics=None, **kwargs
+    ):
         """Prepare for training, as `keras.Model.compile`; the loss is given by `terms`, never here."""
-        names = ("loss_weights", "metrics", "weighted_metrics")
-        given = {"loss": loss} | {name: kwargs.get(name) for name in names}
-        refused = {name: value for name, value in given.items() if value is not None}
+        refused = {
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+        }
+        refused = {name: value for name, value in refused.items() if value is not None}
         if refused:
             raise ValueError(
-                f"an autoencoder's loss is the sum of its terms: choose likelihood=, or override terms(); "
-                f"got {refused}"
+                "an autoencoder's loss is the sum of its terms: choose likelihood=, or override terms(); for "
+                f"other figures call aelib.metrics on model.reconstruct(x); got {refused}"
             )
         super().compile(optimizer=optimizer, **kwargs)
-        names = self._named_losses(*self._example())
-        self.bookkeeping.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+        if _input_shape(self.encoder) is not None:
+            self._prepare(self._zeros())
 
     def compile_from_config(self, config):
         """Compile a model that was loaded; Keras itself does so only where `compile` is its own."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def _example(self):
-        """Run the model on one sample of zeros: it builds the model, and shows which terms it has."""
-        # Where any length will do, one that survives five halvings.
-        x = ops.zeros([1, *(n or 32 for n in self.encoder.input_shape[1:])])
+    def _zeros(self):
+        """Return one sample of zeros. Where any length will do, one that survives five halvings."""
+        shape = _input_shape(self.encoder)
+        if shape is None:
+            raise ValueError(
+                "the encoder does not say what shape it reads: call the model on a batch first, model(x[:1])"
+            )
+        return np.zeros([1, *(n or 32 for n in shape)], "float32")
+
+    def _prepare(self, x, target=None):
+        """Build the model on a sample or a batch, and a tracker for each of its terms."""
         out = self(x, training=False)
-        return x, ops.zeros_like(out["reconstruction"]), out
+        names = self._named_losses(x, self._zero_target(out) if target is None else target, out)
+        for name in names:
+            self._mean_of(name)
+
+    def _zero_target(self, out):
+        return ops.zeros(self.likelihood.data_shape(tuple(out["reconstruction"].shape)))
+
+    def _mean_of(self, name):
+        trackers = self.bookkeeping.trackers
+        if name not in trackers:
+            trackers[name] = keras.metrics.Mean(name=name, dtype="float32")
+        return trackers[name]
 
     def _named_losses(self, x, target, out):
-        terms = self.terms(target, {"input": x} | out)
+        """Return the terms by name, in the objective's precision."""
+        dtype = "float64" if self.compute_dtype == "float64" else "float32"
+
+        def precise(tensor):
+            return ops.cast(tensor, dtype)
+
+        out = keras.tree.map_structure(precise, {"input": x} | out)
+        terms = self.terms(precise(target), out)
         if self.losses:
-            terms["regularization"] = sum(ops.sum(loss) for loss in self.losses)
+            terms["regularization"] = sum(ops.sum(precise(loss)) for loss in self.losses)
         return terms
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -88,7 +162,7 @@ class Autoencoder(keras.Model):
                 term = term * ops.cast(ops.reshape(sample_weight, (-1,)), term.dtype)
             mean = ops.mean(term)
             # Weighted by the batch size, else a short last batch counts as much as a full one.
-            self.bookkeeping.trackers[name].update_state(mean, sample_weight=ops.shape(x)[0])
+            self._mean_of(name).update_state(mean, sample_weight=ops.shape(x)[0])
             total = total + mean
         # A distributed strategy sums the replicas' losses; Keras's own hook divides by their number.
         return self._aggregate_additional_loss(total)
@@ -98,47 +172,227 @@ class Autoencoder(keras.Model):
         """Keras's own metrics, and the tracker of each term."""
         return super().metrics + list(self.bookkeeping.trackers.values())
 
-    def fit(self, x=None, y=None, *, verbose="auto", callbacks=(), **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        **kwargs,
+    ):
         """Train, as `keras.Model.fit`, with one progress bar instead of a line for every epoch.
 
-        ``AELIB_PROGRESS=0`` in the environment turns the bar off.
+        ``AELIB_PROGRESS=0`` in the environment turns the bar off. Data in memory are trained on by a compiled
+        loop over many steps at once: see `aelib.training`.
+
+        Raises
+        ------
+        ValueError
+            For data that the likelihood cannot explain, NaN, or a target of another shape than the
+            reconstruction's; of a pipeline, the first batch is checked.
+        FloatingPointError
+            When the loss is no longer finite; the message names the terms and the step.
         """
+        from aelib import training
+
+        if class_weight is not None:
+            raise ValueError("an autoencoder has no classes: weigh samples by sample_weight=")
+        x, y, sample_weight = self._checked(x, y, sample_weight, adapt=True)
+        if validation_data is not None:
+            validation_data = self._checked(*_unpacked(validation_data), name="the validation data")
+        callbacks = [] if callbacks is None else callbacks
+        callbacks = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
         if verbose == "auto":
             verbose = 0
             if os.environ.get("AELIB_PROGRESS", "1") != "0":
                 from tqdm.keras import TqdmCallback
 
-                callbacks = [*callbacks, TqdmCallback(verbose=0)]
-        y = self._target(x, y, kwargs)
-        return super().fit(x, y, verbose=verbose, callbacks=list(callbacks), **kwargs)
+                callbacks.append(TqdmCallback(verbose=0))
+        return training.fit(
+            self,
+            super().fit,
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            **kwargs,
+        )
 
-    def evaluate(self, x=None, y=None, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
         """Return the loss and its terms, as `keras.Model.evaluate`, without corruption."""
-        return super().evaluate(x, self._target(x, y, kwargs), **kwargs)
+        if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked its validation data
+            x, y, sample_weight = self._checked(x, y, sample_weight)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
-    def _target(self, x, y, options):
-        _check(self.encoder, x)
-        # Keras drops the weights of samples that have no target.
-        return x if y is None and options.get("sample_weight") is not None else y
+    def _checked(self, x, y=None, sample_weight=None, *, name="the data", adapt=False):
+        """Return what Keras is to be given, checked: x, y, sample_weight; a pipeline by its first batch."""
+        if batches.is_array(x):
+            x = batches.as_array(name, x)
+            y = None if y is None else batches.as_array(f"the target of {name}", y)
+            first, target = x, y
+            if y is None and sample_weight is not None:
+                y = x  # Keras drops the weights of samples that have no target
+        else:
+            if y is not None:
+                raise ValueError(f"{name} is a pipeline: let its batches be (x, y), and give no y beside it")
+            batch, x = batches.peek(name, x)
+            pair = batch if isinstance(batch, tuple | list) else (batch,)
+            first, target = (batches.as_array(name, part) for part in (*pair[:2], pair[0])[:2])
+            target = None if len(pair) < 2 else target
+        self._check_input(first, name)
+        self._prepare_once(first, target)
+        if target is None:
+            self._check_target(first, name)
+        else:
+            self._check_target(target, f"the target of {name}")
+            if len(target) != len(first):
+                raise ValueError(f"{name} has {len(first)} samples, its target {len(target)}")
+            if self.likelihood.observed(first[:1]) is None:
+                checks.finite(name, first)
+        if adapt and not int(ops.convert_to_numpy(self.optimizer.iterations)):
+            self._adapt(first, first if target is None else target)
+        return x, y, sample_weight
+
+    def _check_input(self, x, name="x"):
+        """Refuse an array of another shape than the encoder reads."""
+        shape = _input_shape(self.encoder)
+        if shape is None:
+            return
+        if not checks.shapes_agree(shape, x.shape[1:]):
+            hint = ""
+            if x.ndim == len(shape) and tuple(x.shape[1:]) == tuple(shape[:-1]):
+                hint = "; images need an axis of channels: x[..., None]"
+            raise ValueError(
+                f"the {self.encoder.name} reads {name} of shape (n >= 1, {', '.join(map(str, shape))}), got "
+                f"{x.shape}{hint}"
+            )
+
+    def _prepare_once(self, x, target):
+        if not self.bookkeeping.trackers or not self.built:
+            rows = np.array(x[:1])
+            self._prepare(rows, None if target is None else np.array(target[:1]))
+
+    def _check_target(self, target, name):
+        """Refuse targets, an ndarray (n, ...), that the reconstruction cannot be compared with."""
+        out = self._output_shape(target)
+        wanted = self.likelihood.raw_shape(target.shape)
+        if not checks.shapes_agree(wanted[1:], out[1:]):
+            shape = ", ".join(map(str, out[1:]))
+            raise ValueError(
+                f"{name} has the shape {target.shape}, the decoder's output (n, {shape}), which "
+                f"{type(self.likelihood).__name__} cannot compare: they must agree. `y` is what is to be "
+                "reconstructed, no label; for a plain autoencoder leave it out: fit(x)"
+            )
+        self.likelihood.check(target, name=name)
+        low, high = likelihoods.RANGES.get(_last_activation(self.decoder), (-np.inf, np.inf))
+        if self.likelihood.reads_logits or (low, high) == (-np.inf, np.inf):
+            return
+        least, most = np.nanmin(target), np.nanmax(target)
+        if least < low - 1e-6 or most > high + 1e-6:
+            raise ValueError(
+                f"the decoder ends in a {_last_activation(self.decoder)}, which gives {low:g} to {high:g}; "
+                f"{name} has numbers from {least:g} to {most:g}: use a linear last layer, or rescale the data"
+            )
+
+    def _output_shape(self, target):
+        """Return the shape of the raw output, with None for the batch axis."""
+        shape = getattr(self.decoder, "output_shape", None)
+        if isinstance(shape, tuple):
+            return shape
+        code = self.encoder(self.visible(ops.convert_to_tensor(np.array(target[:1]))))
+        return (None, *self.decoder(code).shape[1:])
+
+    def _adapt(self, x, target):
+        """Prepare for training data before the very first step."""
+        self.likelihood.adapt(target)
 
     def encode(self, x, *, batch_size=512):
-        """Return the codes of `x`: ndarray (n, ...) -> ndarray (n, code)."""
-        return _predict(self.encoder, x, batch_size)
+        """Return the codes of `x`: (n, ...) -> ndarray (n, code).
+
+        `x` is anything that `fit` takes: an array or a memory map of any dtype, a `tf.data` pipeline, a
+        `PyDataset`, batches; memory holds a part of it at a time.
+        """
+        return self._in_parts(x, batch_size, self._encoded)
 
     def decode(self, code, *, batch_size=512):
         """Return the mean of the data given the codes: ndarray (n, code) -> ndarray (n, ...)."""
-        raw = _predict(self.decoder, code, batch_size)
-        return ops.convert_to_numpy(self.likelihood.mean(ops.convert_to_tensor(raw)))
+        batch_size = checks.whole_number("batch_size", batch_size)
+        shape = _input_shape(self.decoder)
+        if batches.is_array(code):
+            code = batches.as_array("the codes", code)
+            if shape is not None and not checks.shapes_agree(shape, code.shape[1:]):
+                wanted = ", ".join(map(str, shape))
+                raise ValueError(
+                    f"the {self.decoder.name} reads codes of shape (n >= 1, {wanted}), got {code.shape}"
+                )
+        parts = batches.parts("the codes", code, multiple=batch_size)
+        return np.concatenate([self._decoded(checks.finite("the codes", part), batch_size) for part in parts])
 
     def reconstruct(self, x, *, batch_size=512):
-        """Return the reconstructions of `x`, without corruption: ndarray (n, ...) -> (n, ...)."""
-        return self.decode(self.encode(x, batch_size=batch_size), batch_size=batch_size)
+        """Return the reconstructions of `x`, without corruption: (n, ...) -> ndarray (n, ...).
+
+        The means of the data, also where `x` is missing (see `aelib.likelihoods.Masked`). `x` as in `encode`.
+        """
+        return self._in_parts(x, batch_size, self._reconstructed)
+
+    def _in_parts(self, x, batch_size, function):
+        """Apply `function(ndarray, batch_size)` to every part of `x`, checked, and join what it returns."""
+        batch_size = checks.whole_number("batch_size", batch_size)
+        return np.concatenate(
+            [function(part, batch_size) for part in self.checked_parts(x, multiple=batch_size)]
+        )
+
+    def checked_parts(self, x, *, multiple=1, name="x"):
+        """Yield `x` in ndarrays that the encoder can read: finite, or missing where that is foreseen."""
+        for part in batches.parts(name, x, multiple=multiple):
+            self._check_input(part, name)
+            if self.likelihood.observed(part[:1]) is None:
+                checks.finite(name, part)
+            yield part
+
+    def _encoded(self, x, batch_size):
+        return _predict(self.encoder, ops.convert_to_numpy(self.visible(x)), batch_size)
+
+    def _decoded(self, code, batch_size):
+        raw = ops.convert_to_tensor(_predict(self.decoder, _float(code), batch_size))
+        return ops.convert_to_numpy(self.likelihood.mean(raw))
+
+    def _reconstructed(self, x, batch_size):
+        return self._decoded(self._encoded(x, batch_size), batch_size)
+
+    def save(self, filepath, *args, **kwargs):
+        """Write the whole model to a ``.keras`` file, as `keras.Model.save`."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"the format of {str(filepath)!r} cannot hold this model: save it as 'model.keras', or its "
+                "weights alone with save_weights('model.weights.h5')"
+            )
+        return super().save(filepath, *args, **kwargs)
+
+    def load_weights(self, filepath, *args, **kwargs):
+        """Read weights that `save_weights` wrote, into a fresh model too."""
+        if not self.built:
+            self(self._zeros())
+        return super().load_weights(filepath, *args, **kwargs)
 
     def get_config(self):
         """Return what `from_config` needs; weights are not part of it."""
-        parts = {name: getattr(self, name) for name in ("encoder", "decoder", "corrupt")}
+        parts = {name: getattr(self, name) for name in ("encoder", "decoder", "corrupt", "likelihood")}
         parts = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
-        return super().get_config() | parts | {"likelihood": self.likelihood.name}
+        return super().get_config() | parts
 
     @classmethod
     def from_config(cls, config):
@@ -146,15 +400,9 @@ class Autoencoder(keras.Model):
         config = dict(config)
         config["encoder"] = keras.saving.deserialize_keras_object(config["encoder"])
         with layers.sharing(config["encoder"]):
-            for name in ("decoder", "corrupt"):
+            for name in ("decoder", "corrupt", "likelihood"):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
-
-
-def _strength(value):
-    if not value >= 0:
-        raise ValueError(f"strength must be >= 0, got {value!r}")
-    return float(value)
 
 
 @keras.saving.register_keras_serializable("aelib")
@@ -172,10 +420,24 @@ class SparseAutoencoder(Autoencoder):
 
     def __init__(self, encoder, decoder, *, strength, rate=None, **kwargs):
         super().__init__(encoder, decoder, **kwargs)
-        if rate is not None and not 0 < rate < 1:
-            raise ValueError(f"rate must be in (0, 1), got {rate!r}")
-        self.strength = _strength(strength)
-        self.rate = rate
+        self.strength = checks.number("strength", strength, least=0)
+        self.rate = None if rate is None else checks.inner_share("rate", rate)
+        activation = _last_activation(encoder)
+        if self.rate is not None and activation not in (None, "sigmoid", "hard_sigmoid", "softmax"):
+            raise ValueError(
+                f"rate={self.rate} is a unit's mean activity, so codes must lie in [0, 1]; the encoder ends "
+                f"in {activation}: use code_activation='sigmoid', or leave rate out for an L1 penalty"
+            )
+
+    def _adapt(self, x, target):
+        super()._adapt(x, target)
+        if self.rate is not None:
+            low, high = checks.extent(ops.convert_to_numpy(self.encoder(self.visible(x[:256]))))
+            if low < 0 or high > 1:
+                raise ValueError(
+                    f"rate={self.rate} needs codes in [0, 1], got {low:g} to {high:g}: use "
+                    "code_activation='sigmoid', or leave rate out for an L1 penalty"
+                )
 
     def terms(self, target, out):
         """Return the base's terms and ``sparsity``."""
@@ -204,9 +466,9 @@ class ContractiveAutoencoder(Autoencoder):
 
     def __init__(self, encoder, decoder, *, strength, probes=None, seed=None, **kwargs):
         super().__init__(encoder, decoder, **kwargs)
-        self.strength = _strength(strength)
-        self.probes = probes
-        self.seed = seed
+        self.strength = checks.number("strength", strength, least=0)
+        self.probes = None if probes is None else checks.whole_number("probes", probes)
+        self.seed = checks.seed("seed", seed)
         self.directions = keras.random.SeedGenerator(seed)
 
     def terms(self, target, out):
@@ -214,13 +476,19 @@ class ContractiveAutoencoder(Autoencoder):
         return super().terms(target, out) | {"contraction": self.strength * self._norm(out)}
 
     def _norm(self, out):
-        *before, last = self.encoder.layers
-        closed = getattr(last, "activation", None) is keras.activations.sigmoid and not any(
-            layer.weights for layer in before
-        )
-        if closed and self.probes is None and self.corrupt is None and isinstance(last, keras.layers.Dense):
-            return autodiff.sigmoid_jacobian_norm(out["code"], last.kernel)
+        if self.probes is None and self.corrupt is None and self._is_one_sigmoid_layer():
+            return autodiff.sigmoid_jacobian_norm(out["code"], self.encoder.layers[-1].kernel)
         return autodiff.jacobian_norm(self.encoder, out["input"], probes=self.probes, seed=self.directions)
+
+    def _is_one_sigmoid_layer(self):
+        """Return whether the closed form holds: nothing before the dense layer changes a number."""
+        *before, last = getattr(self.encoder, "layers", [None])
+        rearranged = keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute
+        return (
+            isinstance(last, keras.layers.Dense)
+            and last.activation is keras.activations.sigmoid
+            and all(isinstance(layer, rearranged) for layer in before)
+        )
 
     def get_config(self):
         """Return what `from_config` needs."""
@@ -228,19 +496,81 @@ class ContractiveAutoencoder(Autoencoder):
         return super().get_config() | own
 
 
-def _check(model, x):
-    """Refuse an array that Keras would reshape or skip without a word; a pipeline of batches has no shape."""
-    if not hasattr(x, "shape"):
-        return
-    shape, expected = tuple(x.shape), model.input_shape[1:]
-    fits = len(shape) == len(expected) + 1 and all(
-        e in (None, n) for e, n in zip(expected, shape[1:], strict=True)
-    )
-    if not fits or not shape[0]:
-        raise ValueError(f"the {model.name} expects an array of shape (n >= 1, {expected}), got {shape}")
+def _float(x):
+    """Return an array in float32, or in float64 if it has that already."""
+    return x if x.dtype in (np.float32, np.float64) else np.asarray(x).astype(np.float32)
 
 
 def _predict(model, x, batch_size):
-    x = np.asarray(x)
-    _check(model, x)
-    return model.predict(x, batch_size=batch_size, verbose=0)
+    """Apply a model to an ndarray; a single batch is not worth the compilation, but for recurrent nets."""
+    recurrent = any(isinstance(layer, keras.layers.RNN) for layer in getattr(model, "layers", ()))
+    if len(x) > batch_size or recurrent:
+        return _float(model.predict(x, batch_size=batch_size, verbose=0))
+    return _float(ops.convert_to_numpy(model(x, training=False)))
+
+
+def _input_shape(model):
+    """Return the shape of one sample that a model reads, or None where it does not say (yet)."""
+    try:
+        shape = model.input_shape
+    except (AttributeError, ValueError):
+        return None
+    return tuple(shape[1:]) if isinstance(shape, tuple) else None
+
+
+def _unpacked(data):
+    """Return (x, y, weight) from what Keras takes as validation data: x alone, (x, y), or all three."""
+    if not isinstance(data, tuple | list) or not len(data) or len(data) > 3 or np.isscalar(data[0]):
+        return data, None, None
+    return (*data, None, None)[:3]
+
+
+def _last_layer(model):
+    """Return the last layer of a model that does more than change shapes, or None where that is unknown."""
+    shapes_only = (
+        keras.layers.Reshape,
+        keras.layers.Flatten,
+        keras.layers.Permute,
+        keras.layers.Cropping1D,
+        keras.layers.Cropping2D,
+        keras.layers.Cropping3D,
+    )
+    if isinstance(model, keras.Sequential) or (
+        isinstance(model, keras.Model) and getattr(model, "_layers", None) and hasattr(model, "output")
+    ):
+        for layer in reversed(model.layers):
+            if not isinstance(layer, shapes_only):
+                return _last_layer(layer) if isinstance(layer, keras.Model) else layer
+    return None
+
+
+def _last_activation(model):
+    """Return the name of a model's last activation, "linear" where there is none, or None where unknown."""
+    layer = _last_layer(model)
+    names = {keras.layers.ReLU: "relu", keras.layers.Softmax: "softmax"}
+    for kind, name in names.items():
+        if isinstance(layer, kind):
+            return name
+    activation = getattr(layer, "activation", None)
+    if activation is None:
+        return None
+    return getattr(activation, "__name__", None)
+
+
+def _check_last_activation(decoder, likelihood):
+    activation = _last_activation(decoder)
+    if likelihood.reads_logits and activation in likelihoods.RANGES:
+        kind = type(likelihood).__name__
+        raise ValueError(
+            f"the decoder ends in a {activation}, but {kind} reads a raw output, which would be squashed "
+            "twice: use a linear last layer, or likelihood='gaussian', which takes the squared error of the "
+            f"{activation}'s output"
+        )
+
+
+def _masked_like(encoder, likelihood):
+    """Mask a likelihood where the encoder skips steps: what it does not read must not be charged."""
+    masking = [layer for layer in getattr(encoder, "layers", ()) if isinstance(layer, keras.layers.Masking)]
+    if not masking or isinstance(likelihood, likelihoods.Masked):
+        return likelihood
+    return likelihoods.Masked(likelihood, value=float(masking[0].mask_value), steps=True)

@@ -4,7 +4,6 @@ A model here is anything with `posterior(x)` -> (mean, log_var), `decoder` and `
 `aelib.VariationalAutoencoder` has them. All figures are in nats per sample.
 """
 
-import math
 from typing import NamedTuple
 
 import keras
@@ -12,7 +11,7 @@ import numpy as np
 from keras import ops
 from scipy.special import logsumexp
 
-from aelib import objectives
+from aelib import batches, checks, objectives
 
 
 class Estimate(NamedTuple):
@@ -35,13 +34,13 @@ def _estimate(each):
 
 def _draw(model, target, posterior, samples, seed):
     """Draw codes; return them, (samples, B, K), and -log p(target|z), (samples, B), constants included."""
-    mean, log_var = posterior
+    mean, log_var = (ops.cast(part, target.dtype) for part in posterior)
     noise = keras.random.normal((samples, *ops.shape(mean)), dtype=mean.dtype, seed=seed)
     z = mean + ops.exp(0.5 * log_var) * noise
     raw = model.decoder(ops.reshape(z, (-1, z.shape[-1])))  # (samples·B, K) -> (samples·B, ...)
     repeated = ops.tile(target, (samples, *[1] * (len(target.shape) - 1)))
-    lost = ops.reshape(model.likelihood.negative_log(repeated, raw), (samples, -1))
-    return z, lost + model.likelihood.constant * math.prod(target.shape[1:])
+    lost = model.likelihood.nll(repeated, ops.cast(raw, target.dtype))
+    return z, ops.reshape(lost, (samples, -1)) + model.likelihood.constant(target)
 
 
 def log_weights(model, x, samples, *, seed, target=None, posterior=None):
@@ -50,26 +49,32 @@ def log_weights(model, x, samples, *, seed, target=None, posterior=None):
     `target` takes the place of `x` in p where they differ, and `posterior`, (mean, log_var), that of the
     encoder's answer where it is known already. Differentiable.
     """
-    mean, log_var = posterior or model.posterior(x)
-    z, lost = _draw(model, x if target is None else target, (mean, log_var), samples, seed)
+    target = x if target is None else target
+    mean, log_var = (ops.cast(part, target.dtype) for part in posterior or model.posterior(x))
+    z, lost = _draw(model, target, (mean, log_var), samples, seed)
     log_prior = objectives.normal_log_density(z, ops.zeros_like(mean), ops.zeros_like(mean))
     return log_prior - lost - objectives.normal_log_density(z, mean, log_var)
 
 
-def _accumulate(x, samples, decodes, draw, add, start):
+def _rows(model, x, most):
+    """Yield `x` in tensors of at most `most` rows, checked as the data of the model's likelihood."""
+    for part in batches.parts("x", x):
+        model.likelihood.check(part, name="x")
+        for rows in checks.parts(part, rows=most):
+            yield ops.convert_to_tensor(rows, "float64" if rows.dtype == np.float64 else "float32")
+
+
+def _accumulate(model, x, samples, decodes, draw, add, start):
     """Fold `add` over draws of every row, `decodes` at a time: the running figure of each row, (n,)."""
-    for name, value in (("the number of draws", samples), ("decodes", decodes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-    if not len(x):
-        raise ValueError(f"x must hold at least one sample, got shape {x.shape}")
-    rows, each = max(1, min(len(x), decodes // samples)), []
-    for first in range(0, len(x), rows):
-        part = x[first : first + rows]
-        total = np.full(len(part), float(start))
-        for done in range(0, samples, max(1, decodes // len(part))):
-            step = min(max(1, decodes // len(part)), samples - done)
-            total = add(total, ops.convert_to_numpy(draw(part, step)).astype(np.float64))
+    samples = checks.whole_number("the number of draws", samples)
+    decodes = checks.whole_number("decodes", decodes)
+    each = []
+    for rows in _rows(model, x, max(1, decodes // samples)):
+        total = np.full(len(rows), float(start))
+        at_once = max(1, decodes // len(rows))
+        for done in range(0, samples, at_once):
+            figures = draw(rows, min(at_once, samples - done))
+            total = add(total, ops.convert_to_numpy(figures).astype(np.float64))
         each.append(total)
     return np.concatenate(each)
 
@@ -84,7 +89,7 @@ def importance_weighted_bound(model, x, k, *, seed=0, decodes=5000):
     Parameters
     ----------
     model : VariationalAutoencoder
-    x : ndarray (n, ...)
+    x : array (n, ...), or any source of batches that `fit` takes
     k : int
         Number of draws for each sample.
     seed : int
@@ -96,8 +101,9 @@ def importance_weighted_bound(model, x, k, *, seed=0, decodes=5000):
     ValueError
         If `k` or `decodes` is no whole number above 0, or `x` is empty.
     """
-    x, noise = np.asarray(x), keras.random.SeedGenerator(seed)
+    noise = keras.random.SeedGenerator(checks.seed("seed", seed))
     total = _accumulate(
+        model,
         x,
         k,
         decodes,
@@ -123,11 +129,13 @@ def elbo(model, x, *, samples=1, seed=0, decodes=5000):
     replaced by their expectation, the divergence in closed form; the weight β plays no part. Kingma & Welling
     (2014), equation 10. Errors as in `importance_weighted_bound`.
     """
-    x, noise = np.asarray(x), keras.random.SeedGenerator(seed)
+    noise = keras.random.SeedGenerator(checks.seed("seed", seed))
 
     def negative(rows, step):
-        posterior = model.posterior(rows)
+        posterior = [ops.cast(part, rows.dtype) for part in model.posterior(rows)]
         return _draw(model, rows, posterior, step, noise)[1] + objectives.gaussian_kl(*posterior)
 
-    total = _accumulate(x, samples, decodes, negative, lambda total, lost: total - lost.sum(axis=0), 0.0)
+    total = _accumulate(
+        model, x, samples, decodes, negative, lambda total, lost: total - lost.sum(axis=0), 0.0
+    )
     return _estimate(total / samples)

@@ -149,6 +149,12 @@ def samples(name, value, *, least=1):
     return value
 
 
+def shapes_agree(shape, other):
+    """Return whether two shapes are the same; None stands for any number."""
+    pairs = zip(shape, other, strict=False)
+    return len(shape) == len(other) and all(None in (a, b) or a == b for a, b in pairs)
+
+
 def parts(value, *, rows=None):
     """Yield an array's rows in slices of about `PART_BYTES`, or of `rows`; views, so nothing is copied."""
     if rows is None:

@@ -8,6 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
+from aelib import likelihoods
 from aelib.autoencoder import Autoencoder
 
 
@@ -139,9 +140,17 @@ class DeepEmbeddedClustering(Autoencoder):
             terms["reconstruction"] = self.reconstruction * whole
         return terms
 
-    def _example(self):
-        x, _, out = super()._example()
-        return x, ops.full((1, self.clusters), 1 / self.clusters), out
+    def _zero_target(self, out):
+        return ops.full((out["code"].shape[0], self.clusters), 1 / self.clusters)
+
+    def _check_target(self, target, name):
+        """Refuse a `y` that is no distribution P; without one, the target is the input."""
+        if not name.startswith("the target"):
+            super()._check_target(target, name)
+        elif target.shape[1:] != (self.clusters,):
+            raise ValueError(f"the target P must have shape (n, {self.clusters}), got {target.shape}")
+        else:
+            likelihoods.get("categorical").check(target, name="the target P")
 
     def get_config(self):
         """Return what `from_config` needs."""

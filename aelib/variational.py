@@ -1,10 +1,12 @@
 """The variational family: autoencoders whose code is a distribution, and whose prior can be sampled."""
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
 
-from aelib import bounds, layers, objectives
+from aelib import batches, bounds, checks, layers, likelihoods, metrics, objectives
 from aelib.autoencoder import Autoencoder
 
 
@@ -14,7 +16,7 @@ class VariationalAutoencoder(Autoencoder):
 
     The loss is the negative evidence lower bound of one draw: the reconstruction, **summed** over the pixels,
     plus the KL divergence, **summed** over the latents; both averaged over the batch. The constants that a
-    likelihood leaves out (see `aelib.objectives`) are missing from the loss, and counted by `elbo`.
+    likelihood leaves out (see `aelib.likelihoods`) are missing from the loss, and counted by `elbo`.
 
     Parameters
     ----------
@@ -22,9 +24,10 @@ class VariationalAutoencoder(Autoencoder):
         (B, ...) -> (B, 2 K): the means, then the logarithms of the **variances**.
     decoder : keras.Model
         (B, K) -> (B, ...), raw.
-    likelihood : {"bernoulli", "gaussian", "laplace"}
-    variance : float
-        Of a pixel under the Gaussian likelihood.
+    likelihood : str or aelib.likelihoods.Likelihood
+    variance : float, "learned" or "predicted", optional
+        Of a feature, where the likelihood is "gaussian"; by default learned. It sets how much the divergence
+        weighs beside the reconstruction: ½ for data whose standard deviation is 0.1 leaves no unit active.
     beta : float
         Weight of the divergence (Higgins et al., 2017); 1 for the bound itself, at least 0.
     warmup : int
@@ -38,32 +41,50 @@ class VariationalAutoencoder(Autoencoder):
     """
 
     def __init__(
-        self, encoder, decoder, *, beta=1.0, warmup=0, free_bits=0.0, variance=0.5, seed=None, **kwargs
+        self,
+        encoder,
+        decoder,
+        *,
+        likelihood="bernoulli",
+        variance=None,
+        beta=1.0,
+        warmup=0,
+        free_bits=0.0,
+        seed=None,
+        **kwargs,
     ):
-        super().__init__(encoder, decoder, **kwargs)
-        width, code = encoder.output_shape[-1], decoder.input_shape[-1]
-        if width != 2 * code:
+        if likelihood == "gaussian":
+            likelihood = likelihoods.Gaussian("learned" if variance is None else variance)
+        elif variance is not None:
+            raise ValueError(
+                f"variance={variance!r} belongs to likelihood='gaussian', got likelihood={likelihood!r}: "
+                "give the scale to the likelihood itself, as in aelib.likelihoods.Laplace(0.1)"
+            )
+        super().__init__(encoder, decoder, likelihood=likelihood, **kwargs)
+        width, code = _width(encoder, "output_shape"), _width(decoder, "input_shape")
+        if None not in (width, code) and width != 2 * code:
             raise ValueError(
                 f"the encoder must return 2 x {code} numbers, means and log-variances; got {width}"
             )
-        for name, value in (("beta", beta), ("warmup", warmup), ("free_bits", free_bits)):
-            if not value >= 0:
-                raise ValueError(f"{name} must be >= 0, got {value!r}")
-        self.beta, self.warmup, self.free_bits = float(beta), int(warmup), float(free_bits)
-        self.variance, self.seed = float(variance), seed
-        if self.likelihood.name == "gaussian":
-            self.likelihood = objectives.normal(self.variance)
-        self.sampling = layers.Sampling(seed=seed)
-        self.step = self.add_weight(shape=(), initializer="zeros", trainable=False, name="step")
+        self.beta = checks.number("beta", beta, least=0)
+        self.warmup = checks.whole_number("warmup", warmup, least=0)
+        self.free_bits = checks.number("free_bits", free_bits, least=0)
+        self.seed = checks.seed("seed", seed)
+        self.sampling = layers.Sampling(seed=self.seed)
+        self.step = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="step", dtype="float32"
+        )
 
     def posterior(self, x, training=None):
-        """Return the posterior's mean and the logarithm of its variance: (B, ...) -> (B, K), (B, K)."""
-        return ops.split(self.encoder(x, training=training), 2, axis=-1)
+        """Return the posterior's mean and the logarithm of its variance: (B, ...) -> (B, K), (B, K).
+
+        In training it is that of the corrupted input, where the model has a corruption.
+        """
+        return ops.split(self.encoder(self.visible(x, training=training), training=training), 2, axis=-1)
 
     def call(self, x, training=None):
         """Return a draw as ``code``, its raw ``reconstruction``, and the posterior: ``mean``, ``log_var``."""
-        seen = x if self.corrupt is None else self.corrupt(x, training=training)
-        mean, log_var = self.posterior(seen, training=training)
+        mean, log_var = self.posterior(x, training=training)
         code = self.sampling(mean, log_var)
         out = {"code": code, "mean": mean, "log_var": log_var}
         out["reconstruction"] = self.decoder(code, training=training)
@@ -81,21 +102,36 @@ class VariationalAutoencoder(Autoencoder):
             kl = ops.sum(units, axis=-1)
         return super().terms(target, out) | {"kl": out.get("weight", self.beta) * kl}
 
-    def encode(self, x, *, batch_size=512):
-        """Return the posterior means of `x`: ndarray (n, ...) -> ndarray (n, K)."""
-        return super().encode(x, batch_size=batch_size)[:, : self.decoder.input_shape[-1]]
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Train, as `Autoencoder.fit`; warns where no unit of the code has become active."""
+        history = super().fit(x, y, *args, **kwargs)
+        # Fewer steps show nothing yet.
+        if batches.is_array(x) and len(x) > 1 and int(ops.convert_to_numpy(self.optimizer.iterations)) >= 100:
+            means = self.posterior(batches.as_array("the data", x)[:256])[0]
+            if not metrics.active_units(ops.convert_to_numpy(ops.cast(means, "float32"))):
+                warnings.warn(
+                    "no unit of the code is active: the posterior is the same for every sample, and the "
+                    "decoder ignores it (posterior collapse). Train longer, lower beta, raise warmup or "
+                    "free_bits, or, for a Gaussian likelihood, let variance='learned'",
+                    stacklevel=2,
+                )
+        return history
+
+    def _encoded(self, x, batch_size):
+        both = super()._encoded(x, batch_size)
+        return both[:, : both.shape[1] // 2]
 
     def sample(self, n, *, seed=None):
         """Return the means of the data for `n` codes from the prior: ndarray (n, ...)."""
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"n must be a whole number >= 1, got {n!r}")
-        code = np.random.default_rng(seed).normal(size=(n, self.decoder.input_shape[-1]))
+        n, seed = checks.whole_number("n", n), checks.seed("seed", seed)
+        if _width(self.decoder, "input_shape") is None:
+            raise ValueError("the decoder does not say how long a code is: build it with keras.Input((K,))")
+        code = np.random.default_rng(seed).normal(size=(n, _width(self.decoder, "input_shape")))
         return self.decode(code.astype("float32"))
 
     def interpolate(self, start, end, *, steps=8):
         """Decode `steps` codes on the line from each `start` to its `end`: (n, ...) -> (n, steps, ...)."""
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
-            raise ValueError(f"steps must be a whole number >= 2, got {steps!r}")
+        steps = checks.whole_number("steps", steps, least=2)
         one, two = self.encode(start), self.encode(end)
         if one.shape != two.shape:
             raise ValueError(f"both ends must hold as many samples, got {len(one)} and {len(two)}")
@@ -110,7 +146,7 @@ class VariationalAutoencoder(Autoencoder):
 
     def get_config(self):
         """Return what `from_config` needs."""
-        own = ("beta", "warmup", "free_bits", "variance", "seed")
+        own = ("beta", "warmup", "free_bits", "seed")
         return super().get_config() | {name: getattr(self, name) for name in own}
 
 
@@ -129,11 +165,9 @@ class ImportanceWeightedAutoencoder(VariationalAutoencoder):
 
     def __init__(self, encoder, decoder, *, samples=5, likelihood="bernoulli", **kwargs):
         super().__init__(encoder, decoder, likelihood=likelihood, **kwargs)
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-            raise ValueError(f"samples must be a whole number >= 1, got {samples!r}")
         if (self.beta, self.warmup, self.free_bits) != (1.0, 0, 0.0):
             raise ValueError("the importance-weighted bound has no beta, warmup or free_bits")
-        self.samples = samples
+        self.samples = checks.whole_number("samples", samples)
 
     def terms(self, target, out):
         """Return ``bound``: (B,)."""
@@ -170,9 +204,8 @@ class WassersteinAutoencoder(Autoencoder):
 
     def __init__(self, encoder, decoder, *, strength, seed=None, **kwargs):
         super().__init__(encoder, decoder, **kwargs)
-        if not strength >= 0:
-            raise ValueError(f"strength must be >= 0, got {strength!r}")
-        self.strength, self.seed = float(strength), seed
+        self.strength = checks.number("strength", strength, least=0)
+        self.seed = checks.seed("seed", seed)
         self.prior = keras.random.SeedGenerator(seed)
 
     def terms(self, target, out):
@@ -183,3 +216,12 @@ class WassersteinAutoencoder(Autoencoder):
     def get_config(self):
         """Return what `from_config` needs."""
         return super().get_config() | {"strength": self.strength, "seed": self.seed}
+
+
+def _width(model, name):
+    """Return the last axis of a model's input or output shape, or None where it does not say."""
+    try:
+        shape = getattr(model, name)
+    except (AttributeError, ValueError):
+        return None
+    return shape[-1] if isinstance(shape, tuple) else None
