@@ -64,7 +64,7 @@ class Autoencoder(keras.Model):
         self.likelihood = _masked_like(encoder, likelihoods.get(likelihood))
         _check_last_activation(decoder, self.likelihood)
         # Keras locks a built model against new metrics, so the trackers live where it does not look.
-        self.bookkeeping = SimpleNamespace(trackers={})
+        self.bookkeeping = SimpleNamespace(trackers={}, judged=True)
 
     def call(self, x, training=None):
         """Return {"code": (B, code), "reconstruction": (B, ...), raw}."""
@@ -126,9 +126,15 @@ class Autoencoder(keras.Model):
         return np.zeros([1, *(n or 32 for n in shape)], "float32")
 
     def _prepare(self, x, target=None):
-        """Build the model on a sample or a batch, and a tracker for each of its terms."""
+        """Build the model on a sample and a tracker for each term; note whether the likelihood judges it."""
         out = self(x, training=False)
-        names = self._named_losses(x, self._zero_target(out) if target is None else target, out)
+        nll, calls = self.likelihood.nll, []
+        self.likelihood.nll = lambda *pair: calls.append(pair) or nll(*pair)
+        try:
+            names = self._named_losses(x, self._zero_target(out) if target is None else target, out)
+        finally:
+            del self.likelihood.nll
+        self.bookkeeping.judged = bool(calls)
         for name in names:
             self._mean_of(name)
 
@@ -286,7 +292,13 @@ class Autoencoder(keras.Model):
             self._prepare(rows, None if target is None else np.array(target[:1]))
 
     def _check_target(self, target, name):
-        """Refuse targets, an ndarray (n, ...), that the reconstruction cannot be compared with."""
+        """Refuse targets, an ndarray (n, ...), that the reconstruction cannot be compared with.
+
+        Where `terms` never asks the likelihood, only NaN is refused: what the target means is then its affair.
+        """
+        if not self.bookkeeping.judged:
+            checks.finite(name, target)
+            return
         out = self._output_shape(target)
         wanted = self.likelihood.raw_shape(target.shape)
         if not checks.shapes_agree(wanted[1:], out[1:]):
