@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from aelib import checks
 from aelib.objectives import contraction
 
 
@@ -94,8 +95,7 @@ def jacobian_norm(fn, x, *, probes=None, seed=None):
     x = ops.convert_to_tensor(x)
     if probes is None:
         return contraction(jacobian(fn, x))
-    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
-        raise ValueError(f"probes must be a whole number >= 1, got {probes!r}")
+    probes = checks.whole_number("probes", probes)
     units, batch = _outputs(fn, x), ops.shape(x)[0]
     coins = keras.random.uniform((batch * probes, units), dtype=x.dtype, seed=seed)
     directions = ops.where(coins < 0.5, -ops.ones_like(coins), ops.ones_like(coins))
@@ -113,16 +113,33 @@ def sigmoid_jacobian_norm(code, kernel):
 
 
 def lgamma(x):
-    """Return log Γ(x) of every number, x > 0: (...) -> (...). Differentiable on every backend."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
+    """Return log Γ(x) of every number, x > 0: (...) -> (...).
 
-        return tf.math.lgamma(x)
-    if backend == "jax":
-        from jax.scipy.special import gammaln
+    The normalising constant of counts: Keras has no such operation. Differentiable on every backend, and
+    usable inside `fit`, compiled. Whole numbers are taken for floats.
+    """
+    x = ops.convert_to_tensor(x)
+    if not keras.backend.is_float_dtype(x.dtype):
+        x = ops.cast(x, keras.backend.floatx())
+    return _LGAMMA[keras.backend.backend()](x)
 
-        return gammaln(x)
+
+def _lgamma_tensorflow(x):
+    import tensorflow as tf
+
+    return tf.math.lgamma(x)
+
+
+def _lgamma_jax(x):
+    from jax.scipy.special import gammaln
+
+    return gammaln(x)
+
+
+def _lgamma_torch(x):
     import torch
 
     return torch.lgamma(x)
+
+
+_LGAMMA = {"tensorflow": _lgamma_tensorflow, "jax": _lgamma_jax, "torch": _lgamma_torch}

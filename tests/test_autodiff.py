@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from scipy import special
 
 from aelib import autodiff, blocks, objectives
 
@@ -118,3 +119,31 @@ def test_wrong_probes_are_shown(probes):
 def test_wrong_outputs_are_shown():
     with pytest.raises(ValueError, match=r"\(B, \.\.\.\) to \(B, K\), got .*\(6, 5, 1\)"):
         autodiff.jacobian(lambda t: t[..., None], np.ones((B, D)))
+
+
+def test_lgamma_is_the_logarithm_of_the_factorial():
+    x = np.float32([0.01, 0.5, 1, 2, 3.7, 40, 1e4])
+    np.testing.assert_allclose(autodiff.lgamma(x), special.gammaln(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(autodiff.lgamma(np.array([1, 2, 3, 6])), np.log([1, 1, 2, 120]), atol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_lgamma_can_be_differentiated(compiled):
+    x = tf.Variable([0.3, 1.0, 25.0])
+
+    def slope():
+        with tf.GradientTape() as tape:
+            value = autodiff.lgamma(x)
+        return tape.gradient(value, x)
+
+    found = tf.function(slope, jit_compile=True)() if compiled else slope()
+    np.testing.assert_allclose(found, special.digamma(x.numpy()), rtol=1e-4)
+
+
+def test_lgamma_on_jax():
+    """The function for JAX, without a second process: it is the only line that differs."""
+    jax = pytest.importorskip("jax")
+    x = np.float32([0.3, 1.0, 25.0])
+    np.testing.assert_allclose(autodiff._lgamma_jax(x), special.gammaln(x), rtol=1e-5, atol=1e-6)
+    slope = jax.vmap(jax.grad(autodiff._lgamma_jax))(x)
+    np.testing.assert_allclose(slope, special.digamma(x), rtol=1e-4)
