@@ -14,31 +14,33 @@ import numpy as np
 PART_BYTES = 2**25
 
 
-def whole_number(name, value, *, least=1):
-    """Return `value` as an int: a whole number of Python or NumPy, at least `least`; no bool, no float."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, got {_shown(value)}")
+def whole_number(name, value, *, least=1, most=None):
+    """Return `value` as an int: a whole number of Python or NumPy, within the bounds; no bool, no float."""
+    wanted = f">= {least}" if most is None else f"from {least} to {most}"
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_)
+    if not whole or value < least or (most is not None and value > most):
+        raise ValueError(f"{name} must be a whole number {wanted}, got {_shown(value)}")
     return int(value)
 
 
 def whole_numbers(name, value, *, least=1):
     """Return whole numbers as a tuple; one number is taken for a tuple of one."""
-    if isinstance(value, numbers.Number | str | bytes) or value is None or not hasattr(value, "__iter__"):
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0:
         value = (value,)
     return tuple(whole_number(name, item, least=least) for item in value)
 
 
 def number(name, value, *, least=None, most=None, above=None, below=None):
     """Return `value` as a finite float, within the bounds given: `least` and `most` may be reached."""
-    bounds = {">=": least, "<=": most, ">": above, "<": below}
-    wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
-    wanted = f"must be {wanted}" if wanted else "must be a finite number"
+    wanted = _interval(least, most, above, below)
     if isinstance(value, bool | np.bool_ | str | bytes):
-        raise ValueError(f"{name} {wanted}, got {_shown(value)}")
+        raise ValueError(f"{name} must be {wanted}, got {_shown(value)}")
     try:
         result = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} {wanted}, got {_shown(value)}") from None
+        raise ValueError(f"{name} must be {wanted}, got {_shown(value)}") from None
     inside = (
         math.isfinite(result)
         and (least is None or result >= least)
@@ -47,24 +49,30 @@ def number(name, value, *, least=None, most=None, above=None, below=None):
         and (below is None or result < below)
     )
     if not inside:
-        raise ValueError(f"{name} {wanted}, got {_shown(value)}")
+        raise ValueError(f"{name} must be {wanted}, got {_shown(value)}")
     return result
+
+
+def _interval(least, most, above, below):
+    """Write bounds as a reader expects them: ">= 0", "in (0, 1]"."""
+    low, high = (above if least is None else least), (below if most is None else most)
+    if low is None and high is None:
+        return "a finite number"
+    if high is None:
+        return f">= {low:g}" if above is None else f"> {low:g}"
+    if low is None:
+        return f"<= {high:g}" if below is None else f"< {high:g}"
+    return f"in {'[' if above is None else '('}{low:g}, {high:g}{']' if below is None else ')'}"
 
 
 def share(name, value):
     """Return `value` as a float in [0, 1]: a probability, or a share of a whole."""
-    try:
-        return number(name, value, least=0, most=1)
-    except ValueError:
-        raise ValueError(f"{name} must be in [0, 1], got {_shown(value)}") from None
+    return number(name, value, least=0, most=1)
 
 
 def inner_share(name, value):
     """Return `value` as a float in (0, 1), without the ends."""
-    try:
-        return number(name, value, above=0, below=1)
-    except ValueError:
-        raise ValueError(f"{name} must be in (0, 1), got {_shown(value)}") from None
+    return number(name, value, above=0, below=1)
 
 
 def flag(name, value):
@@ -173,12 +181,14 @@ def extent(value):
     return float(lowest), float(highest)
 
 
-def finite(name, value, *, remedy="drop or fill these rows, or mark them with likelihood=Masked(...)"):
-    """Return `value`, an array, where all its numbers are finite."""
+def finite(
+    name, value, *, remedy="drop or fill these rows, or mark them with likelihood=Masked(...)", first_row=0
+):
+    """Return `value`, an array, where all its numbers are finite; `first_row` is the number of its first."""
     if value.dtype.kind not in "biu" and not all(map(math.isfinite, extent(value))):
         flat = np.atleast_1d(value)
         bad = sum(int(np.size(part) - np.count_nonzero(np.isfinite(part))) for part in parts(flat))
-        row = next(
+        row = first_row + next(
             start + int(np.argmax(~np.isfinite(part).reshape(len(part), -1).all(axis=1)))
             for start, part in _numbered(flat)
             if not np.isfinite(part).all()
@@ -187,6 +197,15 @@ def finite(name, value, *, remedy="drop or fill these rows, or mark them with li
             f"{name} must be finite: {bad} of its {value.size} numbers are NaN or infinite, the first in row "
             f"{row}; {remedy}"
         )
+    return value
+
+
+def within(name, value, low, high, *, remedy):
+    """Return `value`, an array, where all its numbers are finite and from `low` to `high`."""
+    finite(name, value, remedy=remedy)
+    least, most = extent(value)
+    if value.size and not low <= least <= most <= high:
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {least:g} to {most:g}: {remedy}")
     return value
 
 

@@ -4,8 +4,10 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
+from aelib import checks
+
 #: One colour for one thing all through the book: Okabe and Ito's palette, safe for colour-blind readers.
-COLOURS = {
+COLORS = {
     "train": "#0072B2",
     "validation": "#D55E00",
     "autoencoder": "#0072B2",
@@ -14,6 +16,9 @@ COLOURS = {
     "floor": "#555555",
     "other": "#009E73",
 }
+
+#: The same, as the chapters spell it.
+COLOURS = COLORS
 
 STYLE = {
     "axes.axisbelow": True,
@@ -64,6 +69,9 @@ def image_rows(rows, *, columns=8, vmin=0.0, vmax=1.0, cmap=None):
     -------
     ndarray of Axes (rows, columns)
     """
+    columns = checks.whole_number("columns", columns)
+    if not rows or not all(len(images) for images in rows.values()):
+        raise ValueError(f"rows must hold images under every name, got {list(rows)}")
     columns = min(columns, *(len(images) for images in rows.values()))
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(6.4, 0.85 * len(rows)), squeeze=False, layout="constrained"
@@ -82,6 +90,9 @@ def image_rows(rows, *, columns=8, vmin=0.0, vmax=1.0, cmap=None):
 
 def image_grid(images, *, columns=8, vmin=None, vmax=None, cmap=None, titles=()):
     """Draw images (n, H, W, 1 or 3) in reading order, with their titles if any; return Axes (r, c)."""
+    columns = checks.whole_number("columns", columns)
+    if not len(images):
+        raise ValueError(f"images must be (n >= 1, H, W, 1 or 3), got shape {np.shape(images)}")
     count = -(-len(images) // columns)
     height = count * (6.4 / columns + 0.22 * (len(titles) > 0))
     figure, axes = plt.subplots(count, columns, figsize=(6.4, height), squeeze=False, layout="constrained")
@@ -101,7 +112,7 @@ def learning_curves(curves, *, scale=1.0, ylabel="loss", floor=None, ax=None):
     Parameters
     ----------
     curves : dict of str to sequence of float
-        What a line is, and its figure after every epoch. A name that starts with a key of `COLOURS`
+        What a line is, and its figure after every epoch. A name that starts with a key of `COLORS`
         takes that colour; any other, and a second line of a colour, takes the first that is free.
     scale : float
         Multiplies every figure; ``1 / 784`` turns a sum over an image into a mean per pixel.
@@ -116,16 +127,16 @@ def learning_curves(curves, *, scale=1.0, ylabel="loss", floor=None, ax=None):
     """
     ax = ax or plt.subplots()[1]
     names = [name.split()[0].strip(",:").lower() for name in curves]
-    free = [c for c in STYLE["axes.prop_cycle"].by_key()["color"] if c not in map(COLOURS.get, names)]
+    free = [c for c in STYLE["axes.prop_cycle"].by_key()["color"] if c not in map(COLORS.get, names)]
     taken = set()
     for name, (label, values) in zip(names, curves.items(), strict=True):
-        colour = COLOURS.get(name)
-        if colour in taken | {None}:
-            colour = free.pop(0) if free else None
-        taken.add(colour)
-        ax.plot(np.arange(1, len(values) + 1), scale * np.asarray(values), label=label, color=colour)
+        color = COLORS.get(name)
+        if color in taken | {None}:
+            color = free.pop(0) if free else None
+        taken.add(color)
+        ax.plot(np.arange(1, len(values) + 1), scale * np.asarray(values), label=label, color=color)
     if floor is not None:
-        ax.axhline(floor, color=COLOURS["floor"], ls="--", lw=1.2, label="floor")
+        ax.axhline(floor, color=COLORS["floor"], ls="--", lw=1.2, label="floor")
     ax.set(xlabel="epoch", ylabel=ylabel)
     ax.legend()
     return ax

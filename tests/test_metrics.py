@@ -49,10 +49,16 @@ def test_floor_is_attained_at_the_pixels():
 
 
 @pytest.mark.parametrize(
-    ("x", "shown"), [([[0, 1.5]], "1.5"), ([[-0.5]], "-0.5"), ([[float("nan")]], "nan"), ([], "none")]
+    ("x", "message"),
+    [
+        ([[0, 1.5]], r"x must be in \[0, 1\], got 0 to 1.5: divide images on 0 to 255 by 255"),
+        ([[-0.5]], r"x must be in \[0, 1\], got -0.5 to -0.5"),
+        ([[float("nan")]], "x must be finite: 1 of its 1 numbers are NaN"),
+        ([], r"x must have the shape .* not be empty, got \(0,\)"),
+    ],
 )
-def test_floor_wants_pixels(x, shown):
-    with pytest.raises(ValueError, match=rf"\[0, 1\], got .*{shown}"):
+def test_floor_wants_pixels(x, message):
+    with pytest.raises(ValueError, match=message):
         metrics.bce_floor(x)
 
 
@@ -102,6 +108,124 @@ def test_shapes_must_match(metric):
         metric(X, X[..., 0])
     with pytest.raises(ValueError, match="empty"):
         metric(X[:0], X[:0])
+
+
+COMPARING = [metrics.mse, metrics.squared_error_per_image, metrics.bce, metrics.psnr, metrics.ssim]
+
+
+@pytest.mark.parametrize("metric", COMPARING)
+def test_what_is_not_observed_does_not_count(metric):
+    mask = np.ones(X.shape, bool)
+    mask[:, :, 7:] = False  # what is left has the shape of whole images
+    x, y = (np.where(mask, part, np.nan) for part in (X, Y))
+    per_image = metric is metrics.squared_error_per_image
+    assert metric(x, y, mask=mask) == pytest.approx(metric(X[:, :, :7], Y[:, :, :7]))
+    assert metric(X, Y, mask=mask[:1, :1]) == metric(x, y, mask=mask), "a mask is broadcast"
+    assert metric(X, Y, mask=np.array(True)) == pytest.approx(metric(X, Y))
+    assert per_image or metric(X, Y, mask=mask) != pytest.approx(metric(X, Y))
+
+
+def test_masked_figures_by_hand():
+    x, y = np.array([[0.0, 1, np.nan], [1, np.nan, np.nan]]), np.array([[0.5, 1, 9], [0.9, 9, 9.0]])
+    mask = ~np.isnan(x)
+    assert metrics.mse(x, y, mask=mask) == pytest.approx((0.25 + 0 + 0.01) / 3)
+    assert metrics.squared_error_per_image(x, y, mask=mask) == pytest.approx((0.25 + 0.01) / 2)
+    assert metrics.bce(x, y, mask=mask) == pytest.approx(-(np.log(0.5) + 0 + np.log(0.9)) / 3, abs=1e-6)
+    assert metrics.psnr(x, y, mask=mask) == pytest.approx(-5 * (np.log10(0.125) + np.log10(0.01)))
+
+
+@pytest.mark.parametrize("metric", COMPARING)
+def test_wrong_masks_are_shown(metric):
+    with pytest.raises(ValueError, match=r"mask must be bool, .* got float64: ~np.isnan\(x\)"):
+        metric(X, Y, mask=np.ones(X.shape))
+    with pytest.raises(ValueError, match=r"mask must have the shape \(5, 8, 9, 2\) of x, .* got \(3,\)"):
+        metric(X, Y, mask=np.ones(3, bool))
+    with pytest.raises(ValueError, match="mask must be True somewhere, got none of 720"):
+        metric(X, Y, mask=np.zeros(X.shape, bool))
+
+
+def test_every_image_needs_something_observed():
+    mask = np.ones(X.shape, bool)
+    mask[3] = False
+    with pytest.raises(ValueError, match="in each image, got none in image 3"):
+        metrics.psnr(X, Y, mask=mask)
+    mask[3, :6] = True
+    with pytest.raises(ValueError, match="one whole window of 7 pixels in each image, not in 3"):
+        metrics.ssim(X, Y, mask=mask)
+
+
+@pytest.mark.parametrize("metric", COMPARING)
+def test_one_nan_is_counted_and_placed(metric):
+    for pair in ((X, np.where(np.arange(5)[:, None, None, None] == 3, np.nan, Y)), (X.copy(), Y)):
+        if pair[1] is Y:
+            pair[0][3] = np.nan
+        with pytest.raises(ValueError, match=r"must be finite: 144 of its 720 .* row 3; .* mask="):
+            metric(*pair)
+
+
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim])
+def test_images_of_bytes_need_their_range(metric):
+    x, y = np.uint8(255 * X), np.uint8(255 * Y)
+    remedy = r"x must be in \[0, 1\], got 0 to 25\d: divide images on 0 to 255 by 255, .* data_range=255"
+    with pytest.raises(ValueError, match=remedy):
+        metric(x, y)
+    assert metric(x, y, data_range=255) == pytest.approx(metric(x / 255, y / 255))
+    assert metric(2 * X, 2 * Y, data_range=2) == pytest.approx(metric(X, Y))
+    with pytest.raises(ValueError, match=r"data_range must be at least as wide as x, .* got 100"):
+        metric(x, y, data_range=100)
+    with pytest.raises(ValueError, match="data_range must be > 0, got 0"):
+        metric(x, y, data_range=0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: metrics.bce(x, x),
+        lambda x: metrics.delta_e(x, x),
+        lambda x: metrics.colorfulness(x),
+        lambda x: metrics.bce_floor(x),
+    ],
+)
+def test_colours_and_probabilities_are_in_the_unit_interval(call):
+    with pytest.raises(ValueError, match=r"x must be in \[0, 1\], got 0 to 255: divide .* by 255"):
+        call(np.uint8([[[[0, 255, 7]]]]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.ssim(X[:, :5], Y[:, :5]), r"at least 7 x 7 pixels, got shape \(5, 5, 9, 2\)"),
+        (lambda: metrics.delta_e(X, Y), r"RGB images of shape \(n >= 1, H, W, 3\), got \(5, 8, 9, 2\)"),
+        (lambda: metrics.pca_reconstruct(X, X, 0), "components must be a whole number >= 1, got 0"),
+        (lambda: metrics.pca_reconstruct(X, X[:, :4], 2), "samples of one shape"),
+        (lambda: metrics.pca_reconstruct(X * np.nan, X, 2), "x_train must be finite: 720 of its 720"),
+        (lambda: metrics.activity([[np.nan, 1]]), "codes must be finite: 1 of its 2 .* row 0"),
+        (lambda: metrics.activity([[1.0, 1]], tolerance=-1), "tolerance must be >= 0, got -1"),
+        (lambda: metrics.active_units([[1], [np.inf]]), "means must be finite: 1 of its 2 .* row 1"),
+        (lambda: metrics.active_units([[1.0]], threshold="a"), "threshold must be >= 0, got 'a'"),
+        (
+            lambda: metrics.frechet_distance([[0], [np.nan]], [[0], [1]]),
+            "features must be finite: 1 of its 2",
+        ),
+        (lambda: metrics.singular_values(np.full((1, 2, 2), np.nan)), "jacobians must be finite: 4 of its 4"),
+        (lambda: metrics.linear_probe(*[([[np.nan]], [0])] * 3), "the codes of train must be finite: 1"),
+        (
+            lambda: metrics.linear_probe(*[([[0]], [0])] * 3, penalties=[0]),
+            "every penalty must be > 0, got 0",
+        ),
+        (lambda: metrics.linear_probe(*[([[0]], [0])] * 3, max_iter=0), "max_iter must be a whole number"),
+    ],
+)
+def test_errors_show_the_value(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_pca_reconstruct_takes_numpys_numbers():
+    x = X[..., :1]
+    np.testing.assert_array_equal(
+        metrics.pca_reconstruct(x, x, np.int64(2)), metrics.pca_reconstruct(x, x, 2)
+    )
 
 
 def test_pca_is_the_svd():
@@ -184,16 +308,16 @@ def test_delta_e_of_published_pairs():
     assert metrics.delta_e(both, other) == pytest.approx(metrics.delta_e(x, y) / 2)
 
 
-def test_colourfulness_by_hand():
+def test_colorfulness_by_hand():
     grey = np.full((2, 3, 3, 3), 0.4)
-    assert metrics.colourfulness(grey) == pytest.approx(0)
+    assert metrics.colorfulness(grey) == pytest.approx(0)
     red = np.zeros((1, 2, 2, 3))
     red[..., 0] = 1  # r - g = 255 and (r + g) / 2 - b = 127.5 everywhere: no spread
-    assert metrics.colourfulness(red) == pytest.approx(0.3 * np.hypot(255, 127.5))
+    assert metrics.colorfulness(red) == pytest.approx(0.3 * np.hypot(255, 127.5))
     red[0, :, 0] = 0  # half of it black: spread and offset are half of the former offsets
-    assert metrics.colourfulness(red) == pytest.approx(1.3 * np.hypot(255, 127.5) / 2)
+    assert metrics.colorfulness(red) == pytest.approx(1.3 * np.hypot(255, 127.5) / 2)
     with pytest.raises(ValueError, match=r"got \(2, 3, 3\)"):
-        metrics.colourfulness(grey[..., 0])
+        metrics.colorfulness(grey[..., 0])
 
 
 def test_activity_has_a_tolerance():

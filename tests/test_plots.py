@@ -31,9 +31,9 @@ def test_use_style_sets_the_palette():
 
 
 def test_colours_are_one_for_one():
-    distinct = {name: colour for name, colour in plots.COLOURS.items() if name != "autoencoder"}
+    distinct = {name: colour for name, colour in plots.COLORS.items() if name != "autoencoder"}
     assert len(set(distinct.values())) == len(distinct)
-    assert all(to_hex(colour) == colour.lower() for colour in plots.COLOURS.values())
+    assert all(to_hex(colour) == colour.lower() for colour in plots.COLORS.values())
 
 
 def test_image_rows():
@@ -86,8 +86,8 @@ def test_learning_curves():
     np.testing.assert_array_equal(train.get_xdata(), [1, 2, 3])
     np.testing.assert_array_equal(train.get_ydata(), [2, 1, 0.5])
     np.testing.assert_array_equal(validation.get_ydata(), [2.5, 1.5])
-    assert same_color(train.get_color(), plots.COLOURS["train"])
-    assert same_color(validation.get_color(), plots.COLOURS["validation"])
+    assert same_color(train.get_color(), plots.COLORS["train"])
+    assert same_color(validation.get_color(), plots.COLORS["validation"])
     assert set(floor.get_ydata()) == {0.25}
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "nats")
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
@@ -98,8 +98,8 @@ def test_learning_curves_have_colours_of_their_own():
     names = ["autoencoder", "the same, longer", "validation", "validation, once more", "train"]
     ax = plots.learning_curves({name: [1.0] for name in names})
     assert len({line.get_color() for line in ax.lines}) == len(names)
-    assert same_color(ax.lines[0].get_color(), plots.COLOURS["autoencoder"])
-    assert same_color(ax.lines[2].get_color(), plots.COLOURS["validation"])
+    assert same_color(ax.lines[0].get_color(), plots.COLORS["autoencoder"])
+    assert same_color(ax.lines[2].get_color(), plots.COLORS["validation"])
 
 
 def test_learning_curves_draws_where_it_is_told():
@@ -107,3 +107,23 @@ def test_learning_curves_draws_where_it_is_told():
     assert plots.learning_curves({"train": [1.0]}, ax=ax) is ax
     assert plt.get_fignums() == [figure.number]
     assert len(ax.lines) == 1
+
+
+def test_colours_are_spelt_both_ways():
+    assert plots.COLOURS is plots.COLORS
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.image_rows({"one": GREY}, columns=0), "columns must be a whole number >= 1, got 0"),
+        (lambda: plots.image_rows({}), r"rows must hold images under every name, got \[\]"),
+        (lambda: plots.image_rows({"none": GREY[:0]}), r"got \['none'\]"),
+        (lambda: plots.image_grid(GREY, columns=2.5), "columns must be a whole number >= 1, got 2.5"),
+        (lambda: plots.image_grid(GREY[:0]), r"images must be .* got shape \(0, 4, 6, 1\)"),
+    ],
+)
+def test_what_cannot_be_drawn_is_shown(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+    assert not plt.get_fignums()
