@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
@@ -31,9 +31,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "training",
     ],
     submod_attrs={
-        "autoencoder": ["Autoencoder", "ContractiveAutoencoder", "SparseAutoencoder"],
+        "autoencoder": ["Autoencoder"],
         "data": ["Dataset", "load"],
         "book.profile": ["profile"],
+        "penalized": ["ContractiveAutoencoder", "SparseAutoencoder"],
         "variational": [
             "ImportanceWeightedAutoencoder",
             "VariationalAutoencoder",

@@ -1,4 +1,4 @@
-"""The one model that owns the plumbing, and the types that override its `terms` and nothing else."""
+"""The one model that owns the plumbing; every type overrides its `terms` and little else."""
 
 import os
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from aelib import autodiff, batches, checks, layers, likelihoods, objectives
+from aelib import architecture, batches, checks, layers, likelihoods
 
 
 @keras.saving.register_keras_serializable("aelib")
@@ -61,8 +61,8 @@ class Autoencoder(keras.Model):
         self.encoder = encoder
         self.decoder = decoder
         self.corrupt = corrupt
-        self.likelihood = _masked_like(encoder, likelihoods.get(likelihood))
-        _check_last_activation(decoder, self.likelihood)
+        self.likelihood = architecture.masked_like(encoder, likelihoods.get(likelihood))
+        architecture.check_last_activation(decoder, self.likelihood)
         # Keras locks a built model against new metrics, so the trackers live where it does not look.
         self.bookkeeping = SimpleNamespace(trackers={}, judged=True)
 
@@ -108,7 +108,7 @@ class Autoencoder(keras.Model):
                 f"other figures call aelib.metrics on model.reconstruct(x); got {refused}"
             )
         super().compile(optimizer=optimizer, **kwargs)
-        if _input_shape(self.encoder) is not None:
+        if architecture.input_shape(self.encoder) is not None:
             self._prepare(self._zeros())
 
     def compile_from_config(self, config):
@@ -118,7 +118,7 @@ class Autoencoder(keras.Model):
 
     def _zeros(self):
         """Return one sample of zeros. Where any length will do, one that survives five halvings."""
-        shape = _input_shape(self.encoder)
+        shape = architecture.input_shape(self.encoder)
         if shape is None:
             raise ValueError(
                 "the encoder does not say what shape it reads: call the model on a batch first, model(x[:1])"
@@ -274,7 +274,7 @@ class Autoencoder(keras.Model):
 
     def _check_input(self, x, name="x"):
         """Refuse an array of another shape than the encoder reads."""
-        shape = _input_shape(self.encoder)
+        shape = architecture.input_shape(self.encoder)
         if shape is None:
             return
         if not checks.shapes_agree(shape, x.shape[1:]):
@@ -294,7 +294,7 @@ class Autoencoder(keras.Model):
     def _check_target(self, target, name):
         """Refuse targets, an ndarray (n, ...), that the reconstruction cannot be compared with.
 
-        Where `terms` never asks the likelihood, only NaN is refused: what the target means is then its affair.
+        Where `terms` never asks the likelihood, only NaN is refused: what the target means is its affair.
         """
         if not self.bookkeeping.judged:
             checks.finite(name, target)
@@ -309,14 +309,15 @@ class Autoencoder(keras.Model):
                 "reconstructed, no label; for a plain autoencoder leave it out: fit(x)"
             )
         self.likelihood.check(target, name=name)
-        low, high = likelihoods.RANGES.get(_last_activation(self.decoder), (-np.inf, np.inf))
-        if self.likelihood.reads_logits or (low, high) == (-np.inf, np.inf):
+        activation = architecture.last_activation(self.decoder)
+        if self.likelihood.reads_logits or activation not in likelihoods.RANGES:
             return
+        low, high = likelihoods.RANGES[activation]
         least, most = np.nanmin(target), np.nanmax(target)
         if least < low - 1e-6 or most > high + 1e-6:
             raise ValueError(
-                f"the decoder ends in a {_last_activation(self.decoder)}, which gives {low:g} to {high:g}; "
-                f"{name} has numbers from {least:g} to {most:g}: use a linear last layer, or rescale the data"
+                f"the decoder ends in a {activation}, which gives {low:g} to {high:g}; {name} has numbers "
+                f"from {least:g} to {most:g}: use a linear last layer, or rescale the data"
             )
 
     def _output_shape(self, target):
@@ -342,7 +343,7 @@ class Autoencoder(keras.Model):
     def decode(self, code, *, batch_size=512):
         """Return the mean of the data given the codes: ndarray (n, code) -> ndarray (n, ...)."""
         batch_size = checks.whole_number("batch_size", batch_size)
-        shape = _input_shape(self.decoder)
+        shape = architecture.input_shape(self.decoder)
         if batches.is_array(code):
             code = batches.as_array("the codes", code)
             if shape is not None and not checks.shapes_agree(shape, code.shape[1:]):
@@ -417,97 +418,6 @@ class Autoencoder(keras.Model):
         return cls(**config)
 
 
-@keras.saving.register_keras_serializable("aelib")
-class SparseAutoencoder(Autoencoder):
-    """An autoencoder that pays for activity in its code.
-
-    Parameters
-    ----------
-    strength : float
-        Weight of the term ``sparsity``, at least 0. The reconstruction beside it is summed over the features.
-    rate : float, optional
-        Without it the term is the sum of the code's magnitudes. With it, it is the divergence of each unit's
-        mean activity in the batch from that rate in (0, 1); the code must then lie in [0, 1] (Ng, 2011).
-    """
-
-    def __init__(self, encoder, decoder, *, strength, rate=None, **kwargs):
-        super().__init__(encoder, decoder, **kwargs)
-        self.strength = checks.number("strength", strength, least=0)
-        self.rate = None if rate is None else checks.inner_share("rate", rate)
-        activation = _last_activation(encoder)
-        if self.rate is not None and activation not in (None, "sigmoid", "hard_sigmoid", "softmax"):
-            raise ValueError(
-                f"rate={self.rate} is a unit's mean activity, so codes must lie in [0, 1]; the encoder ends "
-                f"in {activation}: use code_activation='sigmoid', or leave rate out for an L1 penalty"
-            )
-
-    def _adapt(self, x, target):
-        super()._adapt(x, target)
-        if self.rate is not None:
-            low, high = checks.extent(ops.convert_to_numpy(self.encoder(self.visible(x[:256]))))
-            if low < 0 or high > 1:
-                raise ValueError(
-                    f"rate={self.rate} needs codes in [0, 1], got {low:g} to {high:g}: use "
-                    "code_activation='sigmoid', or leave rate out for an L1 penalty"
-                )
-
-    def terms(self, target, out):
-        """Return the base's terms and ``sparsity``."""
-        code = out["code"]
-        penalty = objectives.l1(code) if self.rate is None else objectives.rate_kl(code, self.rate)
-        return super().terms(target, out) | {"sparsity": self.strength * penalty}
-
-    def get_config(self):
-        """Return what `from_config` needs."""
-        return super().get_config() | {"strength": self.strength, "rate": self.rate}
-
-
-@keras.saving.register_keras_serializable("aelib")
-class ContractiveAutoencoder(Autoencoder):
-    """An autoencoder that pays for how far its code moves with its clean input (Rifai et al., 2011).
-
-    Parameters
-    ----------
-    strength : float
-        Weight of the term ``contraction``, the squared Frobenius norm of the encoder's Jacobian; at least 0.
-    probes : int, optional
-        Without it the norm is exact: in closed form if the encoder is one dense sigmoid layer, else by as
-        many backward passes as the code has units. With it, it is estimated by that many random directions.
-    seed : int, optional
-    """
-
-    def __init__(self, encoder, decoder, *, strength, probes=None, seed=None, **kwargs):
-        super().__init__(encoder, decoder, **kwargs)
-        self.strength = checks.number("strength", strength, least=0)
-        self.probes = None if probes is None else checks.whole_number("probes", probes)
-        self.seed = checks.seed("seed", seed)
-        self.directions = keras.random.SeedGenerator(seed)
-
-    def terms(self, target, out):
-        """Return the base's terms and ``contraction``."""
-        return super().terms(target, out) | {"contraction": self.strength * self._norm(out)}
-
-    def _norm(self, out):
-        if self.probes is None and self.corrupt is None and self._is_one_sigmoid_layer():
-            return autodiff.sigmoid_jacobian_norm(out["code"], self.encoder.layers[-1].kernel)
-        return autodiff.jacobian_norm(self.encoder, out["input"], probes=self.probes, seed=self.directions)
-
-    def _is_one_sigmoid_layer(self):
-        """Return whether the closed form holds: nothing before the dense layer changes a number."""
-        *before, last = getattr(self.encoder, "layers", [None])
-        rearranged = keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute
-        return (
-            isinstance(last, keras.layers.Dense)
-            and last.activation is keras.activations.sigmoid
-            and all(isinstance(layer, rearranged) for layer in before)
-        )
-
-    def get_config(self):
-        """Return what `from_config` needs."""
-        own = {"strength": self.strength, "probes": self.probes, "seed": self.seed}
-        return super().get_config() | own
-
-
 def _float(x):
     """Return an array in float32, or in float64 if it has that already."""
     return x if x.dtype in (np.float32, np.float64) else np.asarray(x).astype(np.float32)
@@ -521,68 +431,8 @@ def _predict(model, x, batch_size):
     return _float(ops.convert_to_numpy(model(x, training=False)))
 
 
-def _input_shape(model):
-    """Return the shape of one sample that a model reads, or None where it does not say (yet)."""
-    try:
-        shape = model.input_shape
-    except (AttributeError, ValueError):
-        return None
-    return tuple(shape[1:]) if isinstance(shape, tuple) else None
-
-
 def _unpacked(data):
     """Return (x, y, weight) from what Keras takes as validation data: x alone, (x, y), or all three."""
     if not isinstance(data, tuple | list) or not len(data) or len(data) > 3 or np.isscalar(data[0]):
         return data, None, None
     return (*data, None, None)[:3]
-
-
-def _last_layer(model):
-    """Return the last layer of a model that does more than change shapes, or None where that is unknown."""
-    shapes_only = (
-        keras.layers.Reshape,
-        keras.layers.Flatten,
-        keras.layers.Permute,
-        keras.layers.Cropping1D,
-        keras.layers.Cropping2D,
-        keras.layers.Cropping3D,
-    )
-    if isinstance(model, keras.Sequential) or (
-        isinstance(model, keras.Model) and getattr(model, "_layers", None) and hasattr(model, "output")
-    ):
-        for layer in reversed(model.layers):
-            if not isinstance(layer, shapes_only):
-                return _last_layer(layer) if isinstance(layer, keras.Model) else layer
-    return None
-
-
-def _last_activation(model):
-    """Return the name of a model's last activation, "linear" where there is none, or None where unknown."""
-    layer = _last_layer(model)
-    names = {keras.layers.ReLU: "relu", keras.layers.Softmax: "softmax"}
-    for kind, name in names.items():
-        if isinstance(layer, kind):
-            return name
-    activation = getattr(layer, "activation", None)
-    if activation is None:
-        return None
-    return getattr(activation, "__name__", None)
-
-
-def _check_last_activation(decoder, likelihood):
-    activation = _last_activation(decoder)
-    if likelihood.reads_logits and activation in likelihoods.RANGES:
-        kind = type(likelihood).__name__
-        raise ValueError(
-            f"the decoder ends in a {activation}, but {kind} reads a raw output, which would be squashed "
-            "twice: use a linear last layer, or likelihood='gaussian', which takes the squared error of the "
-            f"{activation}'s output"
-        )
-
-
-def _masked_like(encoder, likelihood):
-    """Mask a likelihood where the encoder skips steps: what it does not read must not be charged."""
-    masking = [layer for layer in getattr(encoder, "layers", ()) if isinstance(layer, keras.layers.Masking)]
-    if not masking or isinstance(likelihood, likelihoods.Masked):
-        return likelihood
-    return likelihoods.Masked(likelihood, value=float(masking[0].mask_value), steps=True)

@@ -24,8 +24,8 @@ FLOORS = [
     {"checks", "files"},
     {"autodiff", "blocks", "convmatrix", "corruptions", "metrics", "objectives", "plots", "quantizer"},
     {"layers", "likelihoods"},
-    {"batches", "bounds", "training"},
-    {"autoencoder", "variational"},
+    {"architecture", "batches", "bounds", "training"},
+    {"autoencoder", "penalized", "variational"},
 ]
 BACKENDS = {"jax", "tensorflow", "torch"}
 KNOW_A_BACKEND = {"autodiff", "training"}
