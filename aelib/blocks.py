@@ -1,6 +1,7 @@
-"""Encoders and decoders, each a `keras.Model`, for inputs of any height, width and number of channels.
+"""Encoders and decoders, each a `keras.Model`, for inputs of any size, rank and number of channels.
 
 A decoder's output has exactly the shape it was asked for, and is raw: logits for a Bernoulli likelihood.
+Where a tuple of whole numbers is wanted, one number stands for a tuple of one.
 """
 
 import math
@@ -8,24 +9,17 @@ import math
 import keras
 from keras import layers
 
+from aelib import checks
 
-def _positive(name, value):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-    return value
-
-
-def _shape(name, shape, form=None):
-    shape = tuple(shape)
-    if not shape or (form and len(shape) not in form):
-        wanted = " or ".join(form.values()) if form else "at least one axis"
-        raise ValueError(f"{name} must have {wanted}, got {shape!r}")
-    return tuple(_positive(f"every axis of {name}", int(n) if n and n == n // 1 else n) for n in shape)
-
-
-_CONVOLUTIONAL = {2: "(length, channels)", 3: "(height, width, channels)"}
+_CONVOLUTIONAL = {
+    2: "(length, channels)",
+    3: "(height, width, channels)",
+    4: "(depth, height, width, channels)",
+}
 _RECURRENT = {2: "(length, features)"}
 _CELLS = {"gru": layers.GRU, "lstm": layers.LSTM}
+#: `default_filters` halves until at most so many positions are left: 8 x 8, 64 steps, or 4 x 4 x 4.
+_POSITIONS = 64
 
 
 def dense_encoder(input_shape, code, *, hidden=(128, 64), activation="relu", code_activation=None):
@@ -33,92 +27,192 @@ def dense_encoder(input_shape, code, *, hidden=(128, 64), activation="relu", cod
 
     Parameters
     ----------
-    input_shape : tuple of int
-        Shape of one sample, any rank.
+    input_shape : int or tuple of int
+        Shape of one sample, any rank; a number of features for a table.
     code : int
         Size of the bottleneck.
-    hidden : tuple of int
+    hidden : int or tuple of int
         Widths of the hidden layers, from the input to the code; may be empty.
     activation, code_activation : str or callable, optional
         Of the hidden layers, and of the code (linear by default: a ReLU code loses units).
+
+    Returns
+    -------
+    keras.Sequential
+        Named "encoder", its last layer "code".
+
+    Examples
+    --------
+    >>> from aelib import blocks
+    >>> blocks.dense_encoder(784, 32, hidden=64).count_params()
+    52320
     """
-    input_shape = _shape("input_shape", input_shape)
+    input_shape = checks.sample_shape("input_shape", input_shape)
+    code = checks.whole_number("code", code)
     stack = [layers.Input(input_shape), layers.Flatten()]
-    stack += [layers.Dense(_positive("hidden", n), activation) for n in hidden]
-    stack += [layers.Dense(_positive("code", code), code_activation, name="code")]
+    stack += [layers.Dense(n, activation) for n in checks.whole_numbers("hidden", hidden)]
+    stack += [layers.Dense(code, code_activation, name="code")]
     return keras.Sequential(stack, name="encoder")
 
 
 def dense_decoder(output_shape, code, *, hidden=(64, 128), activation="relu", output_activation=None):
     """Build dense `hidden` layers -> a dense layer -> reshape: (B, code) -> (B, ...).
 
-    `hidden` goes from the code to the output; the rest is as in `dense_encoder`. The output is linear unless
-    `output_activation` says otherwise: a sigmoid goes with a Gaussian likelihood, never with a Bernoulli one,
-    which reads logits.
+    Parameters
+    ----------
+    output_shape : int or tuple of int
+        Shape of one sample, any rank.
+    code : int
+        Size of the bottleneck.
+    hidden : int or tuple of int
+        Widths of the hidden layers, from the code to the output; may be empty.
+    activation : str or callable, optional
+        Of the hidden layers.
+    output_activation : str or callable, optional
+        Of the output, linear by default. A sigmoid goes with a Gaussian likelihood, never with a Bernoulli
+        one, which reads logits.
+
+    Returns
+    -------
+    keras.Sequential
+        Named "decoder", its last dense layer "raw".
     """
-    output_shape = _shape("output_shape", output_shape)
-    stack = [layers.Input((_positive("code", code),))]
-    stack += [layers.Dense(_positive("hidden", n), activation) for n in hidden]
+    output_shape = checks.sample_shape("output_shape", output_shape)
+    stack = [layers.Input((checks.whole_number("code", code),))]
+    stack += [layers.Dense(n, activation) for n in checks.whole_numbers("hidden", hidden)]
     stack += [layers.Dense(math.prod(output_shape), output_activation, name="raw")]
     stack += [layers.Reshape(output_shape)]
     return keras.Sequential(stack, name="decoder")
 
 
-def conv_encoder(input_shape, code, *, filters=(32, 64), kernel=3, activation="relu", code_activation=None):
-    """Build convolutions of stride 2 -> dense `code`: (B, H, W, C) or (B, L, C) -> (B, code).
+def default_filters(shape):
+    """Return the filters of `conv_encoder`'s stages for samples of `shape`, (..., channels): tuple of int.
 
-    Each stage halves height and width, or the length, rounded up.
+    As many stages as leave at most 64 positions (8 x 8 pixels, 64 steps or 4 x 4 x 4 voxels), at least two:
+    so the dense layer between them and the code, which depth alone keeps small, does not grow with the image.
+    Their filters double from 32 up to 128.
+
+    Examples
+    --------
+    >>> from aelib import blocks
+    >>> [blocks.default_filters((side, side, 3)) for side in (28, 64, 256)]
+    [(32, 64), (32, 64, 128), (32, 64, 128, 128, 128)]
+    """
+    sizes = checks.sample_shape("shape", shape, _CONVOLUTIONAL)[:-1]
+    stages = 2
+    while math.prod(_halved(size, stages) for size in sizes) > _POSITIONS:
+        stages += 1
+    return tuple(min(32 * 2**i, 128) for i in range(stages))
+
+
+def _halved(size, times):
+    """Return a size after so many halvings, each rounded up."""
+    return -(-size // 2**times)
+
+
+def _kernel(kernel, rank):
+    """Return the sides of a kernel, one an axis."""
+    sides = checks.whole_numbers("kernel", kernel)
+    if len(sides) not in (1, rank):
+        raise ValueError(f"kernel must be a whole number, or one for each of {rank} axes, got {kernel!r}")
+    return sides * rank if len(sides) == 1 else sides
+
+
+def conv_encoder(input_shape, code, *, filters=None, kernel=3, activation="relu", code_activation=None):
+    """Build convolutions of stride 2 -> dense `code`: (B, ..., channels) -> (B, code).
+
+    Each stage halves height and width, or the length, rounded up. It prints a line where there are more than
+    four channels, which may be a forgotten axis: (28, 28) are 28 steps of 28 channels, (28, 28, 1) an image.
 
     Parameters
     ----------
     input_shape : tuple of int
-        (height, width, channels) of an image, or (length, channels) of a sequence.
+        (length, channels) of a sequence, (height, width, channels) of an image, or (depth, height, width,
+        channels) of a volume.
     code : int
         Size of the bottleneck.
-    filters : tuple of int
-        Number of filters of each stage, from the input to the code.
-    kernel : int
-        Side of the kernels.
+    filters : int or tuple of int, optional
+        Number of filters of each stage, from the input to the code; by default those of `default_filters`.
+    kernel : int or tuple of int
+        Side of the kernels, or one an axis.
     activation, code_activation : str or callable, optional
+        Of the convolutions, and of the code (linear by default).
+
+    Returns
+    -------
+    keras.Sequential
+        Named "encoder", its last layer "code".
+
+    Notes
+    -----
+    Parameters by default, with a code of 32 (kernels of 3 throughout):
+
+    ============= ====================== ======= =======
+    shape         filters                encoder decoder
+    ============= ====================== ======= =======
+    (28, 28, 1)   32, 64                 119,200 159,169
+    (64, 64, 3)   32, 64, 128            355,424 511,043
+    (256, 256, 3) 32, 64, 128, 128, 128  650,592 806,211
+    ============= ====================== ======= =======
     """
-    input_shape = _shape("input_shape", input_shape, _CONVOLUTIONAL)
-    convolution = layers.Conv2D if len(input_shape) == 3 else layers.Conv1D
+    input_shape = checks.sample_shape("input_shape", input_shape, _CONVOLUTIONAL)
+    code = checks.whole_number("code", code)
+    *sizes, channels = input_shape
+    filters = default_filters(input_shape) if filters is None else checks.whole_numbers("filters", filters)
+    kernel = _kernel(kernel, len(sizes))
+    if channels > 4:
+        print(
+            f"conv_encoder takes {input_shape} for {_CONVOLUTIONAL[len(input_shape)]}: {channels} channels; "
+            f"where they have one channel, give {(*input_shape, 1)}"
+        )
+    convolution = getattr(layers, f"Conv{len(sizes)}D")
     stack = [layers.Input(input_shape)]
-    for n in filters:
-        stack += [convolution(_positive("filters", n), kernel, 2, "same", activation=activation)]
-    stack += [layers.Flatten(), layers.Dense(_positive("code", code), code_activation, name="code")]
+    stack += [convolution(n, kernel, 2, "same", activation=activation) for n in filters]
+    stack += [layers.Flatten(), layers.Dense(code, code_activation, name="code")]
     return keras.Sequential(stack, name="encoder")
 
 
-def conv_decoder(output_shape, code, *, filters=(64, 32), kernel=3, activation="relu", upsample="transposed"):
-    """Build dense -> stages that double the size -> a convolution: (B, code) -> (B, H, W, C) or (B, L, C).
+def conv_decoder(output_shape, code, *, filters=None, kernel=3, activation="relu", upsample="transposed"):
+    """Build dense -> stages that double the size -> a convolution: (B, code) -> (B, ..., channels).
 
     Sizes that do not divide are met by cropping the surplus row, column or step of a stage.
 
     Parameters
     ----------
     output_shape : tuple of int
-        (height, width, channels) of an image, or (length, channels) of a sequence.
+        (length, channels) of a sequence, (height, width, channels) of an image, or (depth, height, width,
+        channels) of a volume.
     code : int
         Size of the bottleneck.
-    filters : tuple of int
-        Number of filters of each stage, from the code to the output.
-    kernel : int
-        Side of the kernels.
+    filters : int or tuple of int, optional
+        Number of filters of each stage, from the code to the output; by default those of `default_filters`
+        backwards, which mirrors `conv_encoder`.
+    kernel : int or tuple of int
+        Side of the kernels, or one an axis.
     activation : str or callable, optional
+        Of all but the last layer.
     upsample : {"transposed", "nearest"}
         A transposed convolution of stride 2, or each pixel repeated and then a convolution
         (Odena et al., 2016, on the checkerboards that the second avoids).
+
+    Returns
+    -------
+    keras.Sequential
+        Named "decoder", its last layer "raw". Parameters are counted at `conv_encoder`.
     """
-    *size, channels = _shape("output_shape", output_shape, _CONVOLUTIONAL)
-    if upsample not in ("transposed", "nearest"):
-        raise ValueError(f"upsample must be 'transposed' or 'nearest', got {upsample!r}")
+    output_shape = checks.sample_shape("output_shape", output_shape, _CONVOLUTIONAL)
+    code = checks.whole_number("code", code)
+    upsample = checks.choice("upsample", upsample, ("transposed", "nearest"))
+    if filters is None:
+        filters = default_filters(output_shape)[::-1]
+    filters = checks.whole_numbers("filters", filters)
+    *size, channels = output_shape
+    kernel = _kernel(kernel, len(size))
     kinds = ("Conv{}D", "Conv{}DTranspose", "UpSampling{}D", "Cropping{}D")
     convolution, transposed, enlarge, crop = (getattr(layers, kind.format(len(size))) for kind in kinds)
-    filters = [_positive("filters", n) for n in filters]
-    sizes = [[-(-side // 2**i) for side in size] for i in range(len(filters) + 1)]
+    sizes = [[_halved(side, i) for side in size] for i in range(len(filters) + 1)]
     small, first = sizes.pop(), filters[0] if filters else channels
-    stack = [layers.Input((_positive("code", code),)), layers.Dense(math.prod(small) * first, activation)]
+    stack = [layers.Input((code,)), layers.Dense(math.prod(small) * first, activation)]
     stack += [layers.Reshape((*small, first))]
     for n in filters:
         if upsample == "transposed":
@@ -128,15 +222,17 @@ def conv_decoder(output_shape, code, *, filters=(64, 32), kernel=3, activation="
         surplus = [(0, 2 * side - wanted) for side, wanted in zip(small, sizes[-1], strict=True)]
         small = sizes.pop()
         if any(after for _, after in surplus):
-            stack += [crop(surplus if len(size) == 2 else surplus[0])]
+            stack += [crop(surplus[0] if len(size) == 1 else surplus)]
     stack += [convolution(channels, kernel, padding="same", name="raw")]
     return keras.Sequential(stack, name="decoder")
 
 
-def _cell(name):
-    if name not in _CELLS:
-        raise ValueError(f"cell must be one of {', '.join(_CELLS)}; got {name!r}")
-    return _CELLS[name]
+def _recurrent(units, cell):
+    """Return the class of recurrent layers, and how many units each has."""
+    units = checks.whole_numbers("units", units)
+    if not units:
+        raise ValueError("units must be at least one whole number >= 1, got none: give 64, or (64, 32)")
+    return _CELLS[checks.choice("cell", cell, tuple(_CELLS))], units
 
 
 def recurrent_encoder(input_shape, code, *, units=(64,), cell="lstm", mask_value=None, code_activation=None):
@@ -148,30 +244,64 @@ def recurrent_encoder(input_shape, code, *, units=(64,), cell="lstm", mask_value
         (length, features); the length may be None.
     code : int
         Size of the bottleneck.
-    units : tuple of int
+    units : int or tuple of int
         Units of each recurrent layer.
     cell : {"lstm", "gru"}
+        Kind of the recurrent layers.
     mask_value : float, optional
         A step all of whose features have this value is skipped, so that shorter sequences can be padded with
-        it at their end.
+        it at their end. It must be finite: to pad with NaN, use ``likelihood=Masked("gaussian", fill=v)``
+        and ``mask_value=v``; the encoder then reads v in place of NaN.
     code_activation : str or callable, optional
+        Of the code (linear by default).
+
+    Returns
+    -------
+    keras.Sequential
+        Named "encoder", its last layer "code".
     """
-    length, *features = tuple(input_shape)
-    shape = _shape("input_shape", (1 if length is None else length, *features), _RECURRENT)
-    stack = [layers.Input((length, shape[1]))]
-    stack += [] if mask_value is None else [layers.Masking(mask_value)]
-    for i, n in enumerate(units):
-        stack += [_cell(cell)(_positive("units", n), return_sequences=i < len(units) - 1)]
-    stack += [layers.Dense(_positive("code", code), code_activation, name="code")]
+    any_length = isinstance(input_shape, tuple | list) and len(input_shape) > 0 and input_shape[0] is None
+    shape = (1, *input_shape[1:]) if any_length else input_shape
+    length, features = checks.sample_shape("input_shape", shape, _RECURRENT)
+    code = checks.whole_number("code", code)
+    kind, units = _recurrent(units, cell)
+    stack = [layers.Input((None if any_length else length, features))]
+    if mask_value is not None:
+        stack += [layers.Masking(_mask_value(mask_value))]
+    stack += [kind(n, return_sequences=i < len(units) - 1) for i, n in enumerate(units)]
+    stack += [layers.Dense(code, code_activation, name="code")]
     return keras.Sequential(stack, name="encoder")
+
+
+def _mask_value(value):
+    try:
+        return checks.number("mask_value", value)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. NaN spreads through every product: to pad with it, use "
+            "likelihood=Masked('gaussian', fill=v), which gives the encoder v in its place, and mask_value=v"
+        ) from None
 
 
 def recurrent_decoder(output_shape, code, *, units=(64,), cell="lstm"):
     """Build the code, given at every step -> recurrent layers -> dense: (B, code) -> (B, L, features).
 
-    Srivastava et al. (2015), the unconditioned decoder. Parameters as in `recurrent_encoder`.
+    Srivastava et al. (2015), the unconditioned decoder.
+
+    Parameters
+    ----------
+    output_shape : tuple of int
+        (length, features).
+    code, units, cell
+        As in `recurrent_encoder`.
+
+    Returns
+    -------
+    keras.Sequential
+        Named "decoder", its last layer "raw".
     """
-    length, features = _shape("output_shape", output_shape, _RECURRENT)
-    stack = [layers.Input((_positive("code", code),)), layers.RepeatVector(length)]
-    stack += [_cell(cell)(_positive("units", n), return_sequences=True) for n in units]
+    length, features = checks.sample_shape("output_shape", output_shape, _RECURRENT)
+    kind, units = _recurrent(units, cell)
+    stack = [layers.Input((checks.whole_number("code", code),)), layers.RepeatVector(length)]
+    stack += [kind(n, return_sequences=True) for n in units]
     return keras.Sequential([*stack, layers.Dense(features, name="raw")], name="decoder")

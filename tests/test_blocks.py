@@ -146,6 +146,95 @@ def test_activation_reaches_the_hidden_layers():
 def test_whole_numbers_of_other_types():
     assert blocks.dense_encoder(np.ones((4, 3)).shape, 2).input_shape == (None, 4, 3)
     assert blocks.dense_decoder(np.array([4, 3]), 2).output_shape == (None, 4, 3)
+    encoder = blocks.conv_encoder((np.int32(8), 8, 1), np.int64(3), filters=np.array([2]), kernel=np.uint8(3))
+    assert encoder.output_shape == (None, 3)
+
+
+def test_one_number_stands_for_a_tuple_of_one():
+    for one, many in (
+        (blocks.dense_encoder(784, 32, hidden=64), blocks.dense_encoder((784,), 32, hidden=(64,))),
+        (blocks.dense_decoder(784, 32, hidden=64), blocks.dense_decoder((784,), 32, hidden=(64,))),
+        (blocks.conv_encoder((8, 8, 1), 2, filters=8), blocks.conv_encoder((8, 8, 1), 2, filters=(8,))),
+        (blocks.conv_decoder((8, 8, 1), 2, filters=8), blocks.conv_decoder((8, 8, 1), 2, filters=(8,))),
+        (blocks.recurrent_encoder((5, 1), 2, units=4), blocks.recurrent_encoder((5, 1), 2, units=(4,))),
+        (blocks.recurrent_decoder((5, 1), 2, units=4), blocks.recurrent_decoder((5, 1), 2, units=(4,))),
+    ):
+        assert [w.shape for w in one.weights] == [w.shape for w in many.weights]
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=3))
+@example([28, 28])
+@example([1024, 1024])
+def test_default_filters_leave_few_positions(sizes):
+    filters = blocks.default_filters((*sizes, 3))
+    positions = np.prod([-(-size // 2 ** len(filters)) for size in sizes])
+    before = np.prod([-(-size // 2 ** (len(filters) - 1)) for size in sizes])
+    assert positions <= 64
+    assert before > 64 or len(filters) == 2
+    assert filters == tuple([32, 64, *[128] * len(filters)][: len(filters)])
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters", "parameters"),
+    [
+        ((28, 28, 1), (32, 64), (119_200, 159_169)),
+        ((32, 32, 3), (32, 64), None),
+        ((64, 64, 3), (32, 64, 128), (355_424, 511_043)),
+        ((256, 256, 3), (32, 64, 128, 128, 128), (650_592, 806_211)),
+        ((140, 1), (32, 64), None),
+        ((16, 16, 16, 1), (32, 64), None),
+    ],
+)
+def test_depth_goes_with_the_size(shape, filters, parameters):
+    """The figures of the docstring, which are small at any size."""
+    assert blocks.default_filters(shape) == filters
+    encoder, decoder = blocks.conv_encoder(shape, 32), blocks.conv_decoder(shape, 32)
+    found = [layer.filters for layer in encoder.layers if hasattr(layer, "filters")]
+    assert tuple(found) == filters
+    found = [layer.filters for layer in decoder.layers if hasattr(layer, "filters")]
+    assert tuple(found) == (*filters[::-1], shape[-1])
+    assert composed_shape(encoder, decoder) == shape
+    if parameters:
+        assert (encoder.count_params(), decoder.count_params()) == parameters
+        assert all(f"{number:,}" in blocks.conv_encoder.__doc__ for number in parameters)
+
+
+@pytest.mark.parametrize("upsample", ["transposed", "nearest"])
+@pytest.mark.parametrize("shape", [(5, 4, 3, 2), (8, 8, 8, 1)])
+def test_volumes(shape, upsample):
+    encoder = blocks.conv_encoder(shape, 3, filters=(2, 2), kernel=(3, 1, 3))
+    decoder = blocks.conv_decoder(shape, 3, filters=(2, 2), upsample=upsample)
+    assert [layer.kernel_size for layer in encoder.layers[:2]] == [(3, 1, 3)] * 2
+    x = np.random.default_rng(0).random((2, *shape), dtype="float32")
+    assert decoder(encoder(x)).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (
+            (28, 28),
+            "takes (28, 28) for (length, channels): 28 channels; where they have one channel, give (28, 28,",
+        ),
+        ((8, 8, 8), "for (height, width, channels): 8 channels"),
+        ((28, 28, 1), ""),
+        ((9, 4), ""),
+    ],
+)
+def test_a_forgotten_axis_is_told(shape, said, capsys):
+    blocks.conv_encoder(shape, 2, filters=2)
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert printed.count("\n") == (1 if said else 0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.float32("nan"), float("inf")])
+def test_a_mask_value_of_nan_is_refused_with_the_remedy(value):
+    with pytest.raises(
+        ValueError, match=r"mask_value .* got (nan|inf)\. .*Masked\('gaussian', fill=v\).*mask_value=v"
+    ):
+        blocks.recurrent_encoder((None, 2), 3, mask_value=value)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +248,22 @@ def test_whole_numbers_of_other_types():
         (lambda: blocks.dense_encoder((4,), 2, hidden=(3, -1)), "hidden .* got -1"),
         (lambda: blocks.dense_decoder((4,), 2.0), "code .* got 2.0"),
         (lambda: blocks.dense_decoder((4, -4), 2), "every axis of output_shape .* got -4"),
-        (lambda: blocks.conv_encoder((9, 9, 9, 1), 2), r"\(height, width, channels\), got \(9, 9, 9, 1\)"),
+        (
+            lambda: blocks.conv_encoder((9, 9, 9, 9, 1), 2),
+            r"\(height, width, channels\) or .*, got \(9, 9, 9, 9, 1\)",
+        ),
+        (
+            lambda: blocks.conv_encoder(28, 2),
+            r"input_shape must have \(length, channels\) or .*, got \(28,\)",
+        ),
+        (lambda: blocks.conv_encoder((8, 8, 1), 2, kernel=0), "kernel .* got 0"),
+        (lambda: blocks.conv_decoder((8, 8, 1), 2, kernel=(3, 3, 3)), r"each of 2 axes, got \(3, 3, 3\)"),
+        (lambda: blocks.default_filters((8,)), r"shape must have .*, got \(8,\)"),
+        (lambda: blocks.recurrent_encoder(9, 2), r"\(length, features\), got \(9,\)"),
+        (lambda: blocks.recurrent_encoder((9, None), 2), "every axis of input_shape .* got None"),
+        (lambda: blocks.recurrent_encoder((9, 1), 2, units=()), "units must be at least one .* got none"),
+        (lambda: blocks.recurrent_decoder((9, 1), 2, units=[]), "units must be at least one .* got none"),
+        (lambda: blocks.recurrent_encoder((9, 1), 2, mask_value="0"), "mask_value .* got '0'"),
         (lambda: blocks.conv_encoder((8, 8, 1), 2, filters=(0,)), "filters .* got 0"),
         (lambda: blocks.conv_decoder((28,), 2), r"\(length, channels\) or .*, got \(28,\)"),
         (lambda: blocks.recurrent_encoder((9, 9, 1), 2), r"\(length, features\), got \(9, 9, 1\)"),
