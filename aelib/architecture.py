@@ -25,11 +25,12 @@ def _last_layer(model):
         keras.layers.Cropping3D,
     )
     layers = list(getattr(model, "layers", ()))
-    try:
-        chain = bool(layers) and layers[-1].output is model.output
-    except (AttributeError, ValueError):  # a subclassed model, or one that is not built yet
-        return None
-    for layer in reversed(layers if chain else []):
+    if not isinstance(model, keras.Sequential):
+        try:
+            layers = layers if model.output._keras_history.operation is layers[-1] else []
+        except (AttributeError, ValueError, IndexError):  # a subclassed model, or one that is not built yet
+            return None
+    for layer in reversed(layers):
         if not isinstance(layer, shapes_only):
             return _last_layer(layer) if isinstance(layer, keras.Model) else layer
     return None

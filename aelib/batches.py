@@ -83,5 +83,5 @@ def peek(name, x):
     except StopIteration:
         raise ValueError(f"{name} must hold at least one batch, got an empty {type(x).__name__}") from None
     if batches is x:  # a generator: what was taken has to be put back
-        return batch, itertools.chain([batch], x)
+        return batch, (item for item in itertools.chain([batch], x))  # Keras knows generators alone
     return batch, x

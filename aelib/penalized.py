@@ -80,7 +80,12 @@ class ContractiveAutoencoder(Autoencoder):
     def _norm(self, out):
         if self.probes is None and self.corrupt is None and self._is_one_sigmoid_layer():
             return autodiff.sigmoid_jacobian_norm(out["code"], self.encoder.layers[-1].kernel)
-        return autodiff.jacobian_norm(self.encoder, out["input"], probes=self.probes, seed=self.directions)
+
+        def encoder(x):  # in the objective's precision, whatever the encoder's
+            return ops.cast(self.encoder(x), x.dtype)
+
+        clean = self.likelihood.hide(out["input"])
+        return autodiff.jacobian_norm(encoder, clean, probes=self.probes, seed=self.directions)
 
     def _is_one_sigmoid_layer(self):
         """Return whether the closed form holds: nothing before the dense layer changes a number."""
