@@ -83,5 +83,6 @@ def peek(name, x):
     except StopIteration:
         raise ValueError(f"{name} must hold at least one batch, got an empty {type(x).__name__}") from None
     if batches is x:  # a generator: what was taken has to be put back
-        return batch, (item for item in itertools.chain([batch], x))  # Keras knows generators alone
+        # Keras knows generators alone, and of tuples alone.
+        return batch, (b if isinstance(b, tuple) else (b,) for b in itertools.chain([batch], x))
     return batch, x
