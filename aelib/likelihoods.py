@@ -17,6 +17,7 @@ Training, `elbo`, `aelib.bounds`, `aelib.anomaly` and `decode` all ask the likel
 
 import itertools
 import math
+import numbers
 
 import keras
 import numpy as np
@@ -276,8 +277,10 @@ class Gaussian(Likelihood):
         """Start a learned variance at the data's own, the mean over their features."""
         if self.variance == "learned":
             rows = np.asarray(x[:10_000], np.float64).reshape(len(x[:10_000]), -1)
-            spread = float(np.nanmean(np.nanvar(rows, axis=0)))
-            self.tenth.assign(0.1 * math.log(max(spread, 1e-8)))
+            rows = rows[:, ~np.isnan(rows).all(axis=0)]
+            spread = float(np.mean(np.nanvar(rows, axis=0))) if rows.size else 0.0
+            if spread:  # one row shows none, and is no reason to start at certainty
+                self.tenth.assign(0.1 * math.log(max(spread, 1e-8)))
 
     def _parts(self, raw):
         """Return the means and the log-variances."""
@@ -422,11 +425,16 @@ class NegativeBinomial(Likelihood):
 
     def feature_nll(self, target, raw):
         """Return minus the logarithm of the probability, but for log target!."""
-        log_mean, log_r = self.split(raw)
+        log_mean, log_r = self._parts(raw)
         r = ops.exp(log_r)
         # log(r/(r + μ)) and log(μ/(r + μ)), without forming the sum.
         log_stop, log_go = -ops.softplus(log_mean - log_r), -ops.softplus(log_r - log_mean)
-        return lgamma(r) - lgamma(target + r) - r * log_stop - target * log_go
+        return -_log_rising(r, target) - r * log_stop - target * log_go
+
+    def _parts(self, raw):
+        """Return log μ and log r; r from 2e-9 to 5e8, where the distribution is Poisson's to all purposes."""
+        log_mean, log_r = self.split(raw)
+        return log_mean, ops.clip(log_r, -20.0, 20.0)
 
     def feature_constant(self, target):
         """Return log target!."""
@@ -434,15 +442,31 @@ class NegativeBinomial(Likelihood):
 
     def mean(self, raw):
         """Return the means."""
-        return ops.exp(self.split(raw)[0])
+        return ops.exp(self._parts(raw)[0])
 
     def sample(self, raw, seed=None):
         """Draw counts, in NumPy; not differentiable, and not for compiled code."""
-        mean, r = (np.exp(np.float64(ops.convert_to_numpy(part))) for part in self.split(raw))
+        mean, r = (np.exp(np.float64(ops.convert_to_numpy(part))) for part in self._parts(raw))
         return _drawn(lambda rng: rng.poisson(rng.gamma(r, mean / r)), raw, seed)
 
     def _remedy(self, low, high):
         return "round them if they are counts, or choose likelihood='gaussian' (of their logarithm, say)"
+
+
+def _log_rising(r, n):
+    """Return log Γ(r + n) - log Γ(r), r > 0, n >= 0, where the difference of large numbers would be noise.
+
+    From r = 16 on it is Stirling's series, whose next term is below 1e-11 there.
+    """
+    small, large = ops.minimum(r, 16.0), ops.maximum(r, 16.0)
+
+    def rest(x):
+        inverse = 1 / ops.square(x)
+        return (1 / 12 - (1 / 360 - inverse / 1260) * inverse) / x
+
+    series = n * ops.log(large) + (large + n - 0.5) * ops.log1p(n / large) - n
+    series = series + rest(large + n) - rest(large)
+    return ops.where(r < 16.0, lgamma(small + n) - lgamma(small), series)
 
 
 def _drawn(draw, raw, seed):
@@ -525,8 +549,11 @@ class Mixed(Likelihood):
 
     def sample(self, raw, seed=None):
         """Draw from every part."""
-        parts = zip(self.likelihoods, self._slices(self._raw_widths()), strict=True)
-        return ops.concatenate([p.sample(raw[..., b], seed) for p, b in parts], axis=-1)
+        seeds = [seed] * len(self.columns)
+        if isinstance(seed, numbers.Integral):  # else all parts would draw the same noise
+            seeds = [int(n) for n in np.random.SeedSequence(seed).generate_state(len(self.columns))]
+        parts = zip(self.likelihoods, self._slices(self._raw_widths()), seeds, strict=True)
+        return ops.concatenate([p.sample(raw[..., b], s) for p, b, s in parts], axis=-1)
 
     def adapt(self, x):
         """Let every part prepare for its columns."""
