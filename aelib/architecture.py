@@ -1,5 +1,7 @@
 """What a net's layers tell before it has seen data: its shapes, its last activation, the steps it skips."""
 
+import math
+
 import keras
 
 from aelib import likelihoods
@@ -14,8 +16,17 @@ def input_shape(model):
     return tuple(shape[1:]) if isinstance(shape, tuple) else None
 
 
+def output_shape(model):
+    """Return the shape of one sample that a model gives, or None where it does not say (yet)."""
+    try:
+        shape = model.output_shape
+    except (AttributeError, ValueError):
+        return None
+    return tuple(shape[1:]) if isinstance(shape, tuple) else None
+
+
 def _last_layer(model):
-    """Return the last layer of a model that does more than change shapes, or None where that is unknown."""
+    """Return the last operation of a model that does more than change shapes, or None if it is unknown."""
     shapes_only = (
         keras.layers.Reshape,
         keras.layers.Flatten,
@@ -27,9 +38,11 @@ def _last_layer(model):
     layers = list(getattr(model, "layers", ()))
     if not isinstance(model, keras.Sequential):
         try:
-            layers = layers if model.output._keras_history.operation is layers[-1] else []
-        except (AttributeError, ValueError, IndexError):  # a subclassed model, or one that is not built yet
+            operation = model.output._keras_history.operation
+        except (AttributeError, ValueError):  # a subclassed model, or one that is not built yet
             return None
+        if not layers or operation is not layers[-1]:  # a bare keras.ops.sigmoid, say
+            return operation
     for layer in reversed(layers):
         if not isinstance(layer, shapes_only):
             return _last_layer(layer) if isinstance(layer, keras.Model) else layer
@@ -43,10 +56,9 @@ def last_activation(model):
     for kind, name in names.items():
         if isinstance(layer, kind):
             return name
-    activation = getattr(layer, "activation", None)
-    if activation is None:
-        return None
-    return getattr(activation, "__name__", None)
+    if layer is not None and not isinstance(layer, keras.layers.Layer):
+        return type(layer).__name__.lower()  # an operation: keras.ops.sigmoid, say
+    return getattr(getattr(layer, "activation", None), "__name__", None)
 
 
 def check_last_activation(decoder, likelihood):
@@ -61,9 +73,29 @@ def check_last_activation(decoder, likelihood):
         )
 
 
+def _masking(model):
+    """Yield the values of the steps that a net skips, its inner nets included."""
+    for layer in getattr(model, "layers", ()):
+        if isinstance(layer, keras.layers.Masking):
+            yield float(layer.mask_value)
+        yield from _masking(layer)
+
+
 def masked_like(encoder, likelihood):
     """Mask a likelihood where the encoder skips steps: what it does not read must not be charged."""
-    masking = [layer for layer in getattr(encoder, "layers", ()) if isinstance(layer, keras.layers.Masking)]
-    if not masking or isinstance(likelihood, likelihoods.Masked):
+    value = next(_masking(encoder), None)
+    if value is None:
         return likelihood
-    return likelihoods.Masked(likelihood, value=float(masking[0].mask_value), steps=True)
+    if math.isnan(value):
+        raise ValueError(
+            "the encoder has a keras.layers.Masking of NaN, which skips nothing, since NaN equals nothing: "
+            "take a number, and likelihood=Masked('gaussian', steps=True, fill=that number) for data with NaN"
+        )
+    if not isinstance(likelihood, likelihoods.Masked):
+        return likelihoods.Masked(likelihood, value=value, steps=True)
+    if likelihood.steps and likelihood.fill != value:
+        raise ValueError(
+            f"the encoder skips steps of {value:g}, but the likelihood shows it {likelihood.fill:g} where "
+            f"steps are missing: Masked(..., fill={value:g})"
+        )
+    return likelihood

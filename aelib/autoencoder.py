@@ -1,5 +1,6 @@
 """The one model that owns the plumbing; every type overrides its `terms` and little else."""
 
+import math
 import os
 from types import SimpleNamespace
 
@@ -243,14 +244,25 @@ class Autoencoder(keras.Model):
             x, y, sample_weight = self._checked(x, y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
+    def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+        """Take one step, as `keras.Model.train_on_batch`, on data that are checked as those of `fit`."""
+        return super().train_on_batch(*self._checked(x, y, sample_weight, adapt=True), **kwargs)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+        """Return the loss of one batch, as `keras.Model.test_on_batch`, of data that are checked."""
+        return super().test_on_batch(*self._checked(x, y, sample_weight), **kwargs)
+
     def _checked(self, x, y=None, sample_weight=None, *, name="the data", adapt=False):
         """Return what Keras is to be given, checked: x, y, sample_weight; a pipeline by its first batch."""
+        if not self.compiled:
+            raise ValueError("the model has no optimizer yet: call model.compile('adam') first")
         if batches.is_array(x):
             x = batches.as_array(name, x)
             y = None if y is None else batches.as_array(f"the target of {name}", y)
             first, target = x, y
-            if y is None and sample_weight is not None:
-                y = x  # Keras drops the weights of samples that have no target
+            if sample_weight is not None:
+                sample_weight = _weights(sample_weight, len(x))
+                y = x if y is None else y  # Keras drops the weights of samples that have no target
         else:
             if y is not None:
                 raise ValueError(f"{name} is a pipeline: let its batches be (x, y), and give no y beside it")
@@ -258,6 +270,8 @@ class Autoencoder(keras.Model):
             pair = batch if isinstance(batch, tuple | list) else (batch,)
             first, target = (batches.as_array(name, part) for part in (*pair[:2], pair[0])[:2])
             target = None if len(pair) < 2 else target
+            if len(pair) > 2 and pair[2] is not None:
+                _weights(pair[2], len(first))
         self._check_input(first, name)
         self._prepare_once(first, target)
         if target is None:
@@ -279,7 +293,9 @@ class Autoencoder(keras.Model):
             return
         if not checks.shapes_agree(shape, x.shape[1:]):
             hint = ""
-            if x.ndim == len(shape) and tuple(x.shape[1:]) == tuple(shape[:-1]):
+            if checks.shapes_agree(shape, x.shape):
+                hint = "; that is one sample: take x[None], or x[:1], and a pipeline in batches, x.batch(32)"
+            elif x.ndim == len(shape) > 1 and tuple(x.shape[1:]) == tuple(shape[:-1]):
                 hint = "; images need an axis of channels: x[..., None]"
             raise ValueError(
                 f"the {self.encoder.name} reads {name} of shape (n >= 1, {', '.join(map(str, shape))}), got "
@@ -299,10 +315,11 @@ class Autoencoder(keras.Model):
         if not self.bookkeeping.judged:
             checks.finite(name, target)
             return
-        out = self._output_shape(target)
+        out = architecture.output_shape(self.decoder)
         wanted = self.likelihood.raw_shape(target.shape)
-        if not checks.shapes_agree(wanted[1:], out[1:]):
-            shape = ", ".join(map(str, out[1:]))
+        # A decoder that does not say is looked at in training: see `Likelihood.nll`.
+        if out is not None and not checks.shapes_agree(wanted[1:], out):
+            shape = ", ".join(map(str, out))
             raise ValueError(
                 f"{name} has the shape {target.shape}, the decoder's output (n, {shape}), which "
                 f"{type(self.likelihood).__name__} cannot compare: they must agree. `y` is what is to be "
@@ -313,20 +330,13 @@ class Autoencoder(keras.Model):
         if self.likelihood.reads_logits or activation not in likelihoods.RANGES:
             return
         low, high = likelihoods.RANGES[activation]
-        least, most = np.nanmin(target), np.nanmax(target)
+        observed = self.likelihood.observed(target)
+        least, most = checks.extent(target if observed is None else target[observed])
         if least < low - 1e-6 or most > high + 1e-6:
             raise ValueError(
                 f"the decoder ends in a {activation}, which gives {low:g} to {high:g}; {name} has numbers "
                 f"from {least:g} to {most:g}: use a linear last layer, or rescale the data"
             )
-
-    def _output_shape(self, target):
-        """Return the shape of the raw output, with None for the batch axis."""
-        shape = getattr(self.decoder, "output_shape", None)
-        if isinstance(shape, tuple):
-            return shape
-        code = self.encoder(self.visible(ops.convert_to_tensor(np.array(target[:1]))))
-        return (None, *self.decoder(code).shape[1:])
 
     def _adapt(self, x, target):
         """Prepare for training data before the very first step."""
@@ -370,10 +380,12 @@ class Autoencoder(keras.Model):
 
     def checked_parts(self, x, *, multiple=1, name="x"):
         """Yield `x` in ndarrays that the encoder can read: finite, or missing where that is foreseen."""
+        start = 0
         for part in batches.parts(name, x, multiple=multiple):
             self._check_input(part, name)
             if self.likelihood.observed(part[:1]) is None:
-                checks.finite(name, part)
+                checks.finite(name, part, first_row=start)
+            start += len(part)
             yield part
 
     def _encoded(self, x, batch_size):
@@ -416,6 +428,15 @@ class Autoencoder(keras.Model):
             for name in ("decoder", "corrupt", "likelihood"):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
+
+
+def _weights(value, rows):
+    """Return the weights of `rows` samples, checked."""
+    weights = batches.as_array("sample_weight", value)
+    if weights.shape not in ((rows,), (rows, 1)):
+        raise ValueError(f"sample_weight must be one number a sample, ({rows},), got shape {weights.shape}")
+    remedy = "a sample that is not to count has the weight 0"
+    return checks.within("sample_weight", weights, 0, math.inf, remedy=remedy)
 
 
 def _float(x):

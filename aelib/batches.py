@@ -64,11 +64,13 @@ def parts(name, x, *, multiple=1):
 
 
 def _batches(name, x):
+    if getattr(x, "cardinality", None) and int(x.cardinality()) == -1:
+        raise ValueError(f"{name} is a pipeline without an end: take as many batches as you want, take(n)")
     if isinstance(x, PyDataset):
         if x.num_batches is None:
             raise ValueError(f"{name} is a PyDataset without an end: define its __len__")
         return (x[i] for i in range(x.num_batches))
-    if not hasattr(x, "__iter__"):
+    if isinstance(x, dict | str) or not hasattr(x, "__iter__"):
         raise TypeError(
             f"{name} must be an array, a pipeline or an iterable of batches, got {type(x).__name__}"
         )

@@ -58,7 +58,8 @@ def log_weights(model, x, samples, *, seed, target=None, posterior=None):
 
 def _rows(model, x, most):
     """Yield `x` in tensors of at most `most` rows, checked as the data of the model's likelihood."""
-    for part in batches.parts("x", x):
+    parts = model.checked_parts(x) if hasattr(model, "checked_parts") else batches.parts("x", x)
+    for part in parts:
         model.likelihood.check(part, name="x")
         for rows in checks.parts(part, rows=most):
             yield ops.convert_to_tensor(rows, "float64" if rows.dtype == np.float64 else "float32")

@@ -119,6 +119,11 @@ def array(name, value):
             f"{name} is a sparse matrix of shape {value.shape}: give {name}.toarray(), or batches of it "
             f"(a generator or a tf.data pipeline) where that is too large"
         )
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be lost: give {name}.astype(float).filled(np.nan), "
+            f"and the model likelihood=Masked(...)"
+        )
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
         value = value.to_numpy(dtype=_frame_dtype(name, value))
     elif not isinstance(value, np.ndarray):
