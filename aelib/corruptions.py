@@ -1,7 +1,13 @@
-"""Corruptions: random changes of the input that act in training only. Import them from `aelib.layers`."""
+"""Corruptions: random changes of the input that act in training only. Import them from `aelib.layers`.
+
+Whole numbers and booleans come out in the layer's compute dtype, as floats do; noise is drawn in float32, for
+half precision knows too few probabilities.
+"""
 
 import keras
 from keras import ops
+
+from aelib import checks
 
 _register = keras.saving.register_keras_serializable("aelib")
 
@@ -11,11 +17,16 @@ class _Corruption(keras.layers.Layer):
 
     def __init__(self, *, seed=None, **kwargs):
         super().__init__(**kwargs)
-        self.seed = seed
-        self.noise = keras.random.SeedGenerator(seed)
+        self.seed = checks.seed("seed", seed)
+        self.noise = keras.random.SeedGenerator(self.seed)
 
     def call(self, x, training=None):
+        x = ops.cast(x, self.compute_dtype)
         return self.corrupt(x) if training else x
+
+    def _uniform(self, shape):
+        """Draw numbers from [0, 1)."""
+        return keras.random.uniform(shape, dtype="float32", seed=self.noise)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -24,37 +35,37 @@ class _Corruption(keras.layers.Layer):
         return super().get_config() | {"seed": self.seed}
 
 
-def _probability(name, value):
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value!r}")
-    return float(value)
-
-
 @_register
 class GaussianNoise(_Corruption):
-    """Adds independent noise of mean 0 to every feature, then clips to [0, 1]: the corruption of a DAE.
+    """Adds independent noise of mean 0 to every feature: the corruption of a denoising autoencoder.
 
-    Vincent et al. (2010), section 3.3. Unlike `keras.layers.GaussianNoise` it stays in the range of the data.
+    Vincent et al. (2010), section 3.3. Unlike `keras.layers.GaussianNoise` it stays in the range of images.
 
     Parameters
     ----------
     stddev : float
         Standard deviation of the noise, in units of the data; at least 0.
-    clip : bool
-        Whether to clip the result to [0, 1]. Turn it off for data that are not images.
+    clip : "auto" or bool
+        Whether to clip the result to [0, 1]. With "auto" a batch is clipped if all its own numbers lie in
+        [0, 1], as those of images do and those of a standardised table do not. Say False for other data that
+        may happen to lie there, such as small counts.
     seed : int, optional
     """
 
-    def __init__(self, stddev, *, clip=True, seed=None, **kwargs):
+    def __init__(self, stddev, *, clip="auto", seed=None, **kwargs):
         super().__init__(seed=seed, **kwargs)
-        if not stddev >= 0:
-            raise ValueError(f"stddev must be >= 0, got {stddev!r}")
-        self.stddev = float(stddev)
-        self.clip = bool(clip)
+        self.stddev = checks.number("stddev", stddev, least=0)
+        if clip != "auto" and not isinstance(clip, bool):
+            raise ValueError(f"clip must be 'auto', True or False, got {clip!r}")
+        self.clip = clip
 
     def corrupt(self, x):
         """Return `x` with noise, of the same shape."""
-        noisy = x + self.stddev * keras.random.normal(ops.shape(x), dtype=x.dtype, seed=self.noise)
+        noise = keras.random.normal(ops.shape(x), dtype="float32", seed=self.noise)
+        noisy = x + ops.cast(self.stddev * noise, x.dtype)
+        if self.clip == "auto":
+            unit_interval = ops.logical_and(ops.min(x) >= 0, ops.max(x) <= 1)
+            return ops.where(unit_interval, ops.clip(noisy, 0.0, 1.0), noisy)
         return ops.clip(noisy, 0.0, 1.0) if self.clip else noisy
 
     def get_config(self):
@@ -66,17 +77,24 @@ class GaussianNoise(_Corruption):
 class MaskingNoise(_Corruption):
     """Sets each feature to 0 with probability `rate`: Vincent et al. (2010), section 3.3.
 
-    Dropout rescales the survivors; masking noise must not, since the input has to stay in its range.
+    Dropout rescales the survivors; masking noise must not, since the input has to stay in its range. The 0 is
+    black in an image, and the mean of centred data; in other data it is a value like any other, so centre
+    these first.
+
+    Parameters
+    ----------
+    rate : float
+        Share of the features to set to 0, in [0, 1].
+    seed : int, optional
     """
 
     def __init__(self, rate, *, seed=None, **kwargs):
         super().__init__(seed=seed, **kwargs)
-        self.rate = _probability("rate", rate)
+        self.rate = checks.share("rate", rate)
 
     def corrupt(self, x):
         """Return `x` with a share `rate` of its features at 0."""
-        draw = keras.random.uniform(ops.shape(x), dtype=x.dtype, seed=self.noise)
-        return ops.where(draw < self.rate, ops.zeros_like(x), x)
+        return ops.where(self._uniform(ops.shape(x)) < self.rate, ops.zeros_like(x), x)
 
     def get_config(self):
         """Return what rebuilds the layer."""
@@ -85,15 +103,25 @@ class MaskingNoise(_Corruption):
 
 @_register
 class SaltAndPepperNoise(_Corruption):
-    """Sets each feature, with probability `rate`, to 0 or to 1 by a fair coin: Vincent et al. (2010), 3.3."""
+    """Sets each feature, with probability `rate`, to 0 or to 1 by a fair coin: Vincent et al. (2010), 3.3.
+
+    For images in [0, 1], whose ends these are. Nothing is checked: in a standardised table 0 and 1 are the
+    mean and a number near it, so that hardly anything is corrupted; use `GaussianNoise` there.
+
+    Parameters
+    ----------
+    rate : float
+        Share of the features to set, in [0, 1].
+    seed : int, optional
+    """
 
     def __init__(self, rate, *, seed=None, **kwargs):
         super().__init__(seed=seed, **kwargs)
-        self.rate = _probability("rate", rate)
+        self.rate = checks.share("rate", rate)
 
     def corrupt(self, x):
         """Return `x` with a share ``rate / 2`` of its features at 0 and as many at 1."""
-        draw = keras.random.uniform(ops.shape(x), dtype=x.dtype, seed=self.noise)
+        draw = self._uniform(ops.shape(x))
         salted = ops.where(draw < self.rate, ops.ones_like(x), x)
         return ops.where(draw < self.rate / 2, ops.zeros_like(x), salted)
 
@@ -120,14 +148,13 @@ class PatchMasking(_Corruption):
 
     def __init__(self, patch, rate, *, seed=None, **kwargs):
         super().__init__(seed=seed, **kwargs)
-        if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1:
-            raise ValueError(f"patch must be a whole number >= 1, got {patch!r}")
-        self.patch = patch
-        self.rate = _probability("rate", rate)
+        self.patch = checks.whole_number("patch", patch)
+        self.rate = checks.share("rate", rate)
 
     def build(self, input_shape):
         """Check that patches tile the image."""
-        if len(input_shape) != 4 or input_shape[1] % self.patch or input_shape[2] % self.patch:
+        sides = tuple(input_shape)[1:3]
+        if len(input_shape) != 4 or None in sides or any(side % self.patch for side in sides):
             raise ValueError(
                 f"images must be tiled by patches of {self.patch}, got shape {tuple(input_shape)}"
             )
@@ -135,7 +162,7 @@ class PatchMasking(_Corruption):
     def mask(self, x):
         """Draw a mask for `x`, 1 where a pixel is hidden: (B, H, W, 1)."""
         batch, height, width = ops.shape(x)[0], x.shape[1] // self.patch, x.shape[2] // self.patch
-        draw = keras.random.uniform((batch, height * width), dtype=x.dtype, seed=self.noise)
+        draw = self._uniform((batch, height * width))
         hidden = round(self.rate * height * width)
         rank = ops.argsort(ops.argsort(draw, axis=1), axis=1)
         grid = ops.reshape(ops.cast(rank < hidden, x.dtype), (batch, height, width, 1))
