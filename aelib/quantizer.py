@@ -3,6 +3,11 @@
 import keras
 from keras import ops
 
+from aelib import checks
+
+#: The running average of uses never falls below this: nothing is to be divided by 0, or by what underflows.
+_FEWEST_USES = 1e-5
+
 
 @keras.saving.register_keras_serializable("aelib")
 class VectorQuantizer(keras.layers.Layer):
@@ -15,50 +20,60 @@ class VectorQuantizer(keras.layers.Layer):
     the squared distance from the encoder's vectors to the chosen ones, summed over a sample and averaged
     over the batch.
 
+    Distances and averages are computed in float32 also where the net computes in half precision.
+
     Parameters
     ----------
-    size : int
-        Number of vectors in the codebook.
+    num_embeddings : int
+        Number of vectors in the codebook, at least 2.
     commitment : float
         Weight of the added loss, at least 0.
     decay : float
         Of the running averages, in (0, 1).
-    revive : float
-        A vector whose running average of uses in a batch falls below this is moved; 0 turns it off.
+    restart_threshold : float
+        A vector whose running average of uses in a batch falls below this is moved; 0 turns it off, and a
+        vector that nothing chooses then stays where it is.
     seed : int, optional
         Of the moves.
+
+    Attributes
+    ----------
+    codebook : variable (num_embeddings, d)
+    uses : variable (num_embeddings,)
+        How many vectors of a batch choose each, a running average.
     """
 
-    def __init__(self, size, *, commitment=0.25, decay=0.99, revive=0.1, seed=None, **kwargs):
+    def __init__(
+        self, num_embeddings, *, commitment=0.25, decay=0.99, restart_threshold=0.1, seed=None, **kwargs
+    ):
         super().__init__(**kwargs)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 2:
-            raise ValueError(f"size must be a whole number >= 2, got {size!r}")
-        if not 0 < decay < 1:
-            raise ValueError(f"decay must be in (0, 1), got {decay!r}")
-        for name, value in (("commitment", commitment), ("revive", revive)):
-            if not value >= 0:
-                raise ValueError(f"{name} must be >= 0, got {value!r}")
-        self.size = size
-        self.commitment = float(commitment)
-        self.decay = float(decay)
-        self.revive = float(revive)
-        self.seed = seed
-        self.draws = keras.random.SeedGenerator(seed)
+        self.num_embeddings = checks.whole_number("num_embeddings", num_embeddings, least=2)
+        self.commitment = checks.number("commitment", commitment, least=0)
+        self.decay = checks.inner_share("decay", decay)
+        self.restart_threshold = checks.number("restart_threshold", restart_threshold, least=0)
+        self.seed = checks.seed("seed", seed)
+        self.draws = keras.random.SeedGenerator(self.seed)
+
+    @property
+    def _precision(self):
+        return keras.backend.result_type(self.compute_dtype, "float32")
 
     def build(self, input_shape):
-        """Make the codebook and its running averages."""
+        """Make the codebook, and the running average of its uses."""
         width = input_shape[-1]
+        if len(input_shape) < 2 or width is None:
+            raise ValueError(
+                f"vectors must have the shape (B, ..., d) with d known, got {tuple(input_shape)}"
+            )
+        state = {"dtype": self._precision, "trainable": False, "autocast": False}
         self.codebook = self.add_weight(
-            shape=(self.size, width), initializer="random_normal", trainable=False, name="codebook"
+            shape=(self.num_embeddings, width), initializer="random_normal", name="codebook", **state
         )
-        self.uses = self.add_weight(shape=(self.size,), initializer="ones", trainable=False, name="uses")
-        self.sums = self.add_weight(
-            shape=(self.size, width), initializer="zeros", trainable=False, name="sums"
-        )
-        self.sums.assign(ops.copy(self.codebook))  # two variables must not share a buffer
+        self.uses = self.add_weight(shape=(self.num_embeddings,), initializer="ones", name="uses", **state)
 
     def indices(self, x):
         """Return which vector of the codebook is nearest to each of `x`: (B, ..., d) -> (B, ...), int32."""
+        x = ops.cast(x, self._precision)
         flat = ops.reshape(x, (-1, x.shape[-1]))
         # The squared distance, less |x|², which is the same for the whole codebook.
         distance = ops.sum(ops.square(self.codebook), axis=1) - 2 * ops.matmul(
@@ -72,24 +87,32 @@ class VectorQuantizer(keras.layers.Layer):
 
     def call(self, x, training=None):
         """Return the chosen vectors; gradients see the identity."""
+        x = ops.cast(x, self._precision)
         indices = self.indices(x)
         chosen = self.lookup(indices)
         apart = ops.square(x - ops.stop_gradient(chosen))
         self.add_loss(self.commitment * ops.mean(ops.sum(ops.reshape(apart, (ops.shape(x)[0], -1)), axis=1)))
         if training:
             self._follow(ops.stop_gradient(x), indices)
-        return x + ops.stop_gradient(chosen - x)
+        return ops.cast(x + ops.stop_gradient(chosen - x), self.compute_dtype)
 
     def _follow(self, x, indices):
+        """Move every vector towards the mean of those that chose it.
+
+        With the averages N' = γN + (1 - γ)n of the counts and m' = γm + (1 - γ)s of the sums, the vector is
+        e' = m'/N' = e + (1 - γ)(s - n e)/N'. Written so, one that nothing chooses stays exactly where it is,
+        where m and N both underflow after some thousand steps, and m/N is then NaN.
+        """
         flat = ops.reshape(x, (-1, x.shape[-1]))
-        choice = ops.one_hot(ops.reshape(indices, (-1,)), self.size, dtype=flat.dtype)  # (n, size)
-        uses = self.decay * self.uses + (1 - self.decay) * ops.sum(choice, axis=0)
-        sums = self.decay * self.sums + (1 - self.decay) * ops.matmul(ops.transpose(choice), flat)
-        idle = (uses < self.revive)[:, None]
-        drawn = keras.random.randint((self.size,), 0, ops.shape(flat)[0], seed=self.draws)
-        self.uses.assign(ops.where(idle[:, 0], ops.ones_like(uses), uses))
-        self.sums.assign(ops.where(idle, ops.take(flat, drawn, axis=0), sums))
-        self.codebook.assign(self.sums / self.uses[:, None])
+        choice = ops.one_hot(ops.reshape(indices, (-1,)), self.num_embeddings, dtype=flat.dtype)  # (n, J)
+        counts = ops.sum(choice, axis=0)  # (J,)
+        sums = ops.matmul(ops.transpose(choice), flat)  # (J, d)
+        uses = ops.maximum(self.decay * self.uses + (1 - self.decay) * counts, _FEWEST_USES)
+        step = (1 - self.decay) * (sums - counts[:, None] * self.codebook) / uses[:, None]
+        idle = uses < self.restart_threshold
+        drawn = keras.random.randint((self.num_embeddings,), 0, ops.shape(flat)[0], seed=self.draws)
+        self.codebook.assign(ops.where(idle[:, None], ops.take(flat, drawn, axis=0), self.codebook + step))
+        self.uses.assign(ops.where(idle, ops.ones_like(uses), uses))
 
     def compute_output_shape(self, input_shape):
         """Return the shape of the input."""
@@ -97,5 +120,5 @@ class VectorQuantizer(keras.layers.Layer):
 
     def get_config(self):
         """Return what rebuilds the layer."""
-        own = ("size", "commitment", "decay", "revive", "seed")
+        own = ("num_embeddings", "commitment", "decay", "restart_threshold", "seed")
         return super().get_config() | {name: getattr(self, name) for name in own}

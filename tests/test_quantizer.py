@@ -13,7 +13,6 @@ def built(**options):
     layer = layers.VectorQuantizer(4, **options)
     layer.build((None, 2))
     layer.codebook.assign(CORNERS)
-    layer.sums.assign(CORNERS)
     return layer
 
 
@@ -47,14 +46,15 @@ def test_gradients_pass_straight_through_and_commitment_pulls():
 def test_codebook_follows_the_means_of_its_choosers():
     layer = built(decay=0.9)
     shifted = near(np.arange(400) % 4, 0.2) + 0.5
+    step = tf.function(lambda: layer(shifted, training=True))
     for _ in range(200):
-        layer(shifted, training=True)
+        step()
     means = [shifted[np.arange(400) % 4 == i].mean(axis=0) for i in range(4)]
     np.testing.assert_allclose(layer.codebook, means, atol=1e-4)
 
 
 def test_one_step_of_the_running_means():
-    layer = built(decay=0.75, revive=0)
+    layer = built(decay=0.75, restart_threshold=0)
     x = np.float32([[1, 1], [0, 1], [4, 3]])
     layer(x, training=True)
     np.testing.assert_allclose(layer.uses, 0.75 + 0.25 * np.array([2, 0, 0, 1]))
@@ -67,7 +67,7 @@ def test_one_step_of_the_running_means():
 
 def test_unused_vectors_come_back():
     x = near(np.zeros(64, int))
-    idle, revived = built(revive=0, decay=0.5), built(revive=0.1, decay=0.5, seed=0)
+    idle, revived = built(restart_threshold=0, decay=0.5), built(restart_threshold=0.1, decay=0.5, seed=0)
     for _ in range(20):
         idle(x, training=True), revived(x, training=True)
     assert len(np.unique(idle.indices(x))) == 1
@@ -90,13 +90,66 @@ def test_it_trains_in_a_compiled_model_and_comes_back_from_disk(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 1}, "size must be a whole number >= 2, got 1"),
-        ({"size": 2.5}, "size .* got 2.5"),
-        ({"size": 4, "decay": 1.0}, r"decay must be in \(0, 1\), got 1.0"),
-        ({"size": 4, "commitment": -1}, "commitment must be >= 0, got -1"),
-        ({"size": 4, "revive": float("nan")}, "revive must be >= 0, got nan"),
+        ({"num_embeddings": 1}, "num_embeddings must be a whole number >= 2, got 1"),
+        ({"num_embeddings": 2.5}, "num_embeddings .* got 2.5"),
+        ({"num_embeddings": 4, "decay": 1.0}, r"decay must be in \(0, 1\), got 1.0"),
+        ({"num_embeddings": 4, "commitment": -1}, "commitment must be >= 0, got -1"),
+        ({"num_embeddings": 4, "restart_threshold": float("nan")}, "restart_threshold must be >= 0, got nan"),
     ],
 )
 def test_bad_arguments_are_shown(options, message):
     with pytest.raises(ValueError, match=message):
         layers.VectorQuantizer(**options)
+
+
+def test_a_word_that_nothing_chooses_stays_where_it_is():
+    """The averages of counts and sums underflow after 8,500 steps, and their quotient was then NaN."""
+    layer = built(decay=0.9, restart_threshold=0)
+    x = near(np.zeros(8, int))
+    follow = tf.function(lambda: layer._follow(tf.constant(x), layer.indices(x)))
+    for _ in range(2_000):  # 0.9 ** 2000 is 1e-92, far below the least float32
+        follow()
+    np.testing.assert_array_equal(layer.codebook[1:], CORNERS[1:])
+    np.testing.assert_allclose(layer.codebook[0], x.mean(axis=0), atol=1e-5)
+    assert layer.uses.numpy().min() == pytest.approx(1e-5), "which is as low as it goes"
+    layer(near(np.ones(8, int)), training=True)
+    assert np.isfinite(layer.codebook).all()
+    assert np.abs(layer.codebook[1] - CORNERS[1]).max() < 1, "and it wakes where it was"
+
+
+def test_many_steps_are_those_of_the_two_averages():
+    """In double precision, where the paper's m and N do not underflow so soon, both forms agree."""
+    random = np.random.default_rng(0)
+    words, uses, sums = np.array([[1.0], [5]]), np.ones(2), np.array([[1.0], [5]])
+    mine, floor = words.copy(), np.ones(2)
+    for counts in random.multinomial(4, [0.999, 0.001], size=20_000):
+        totals = counts[:, None] * random.normal(words, 0.1)
+        uses, sums = 0.99 * uses + 0.01 * counts, 0.99 * sums + 0.01 * totals
+        floor = np.maximum(0.99 * floor + 0.01 * counts, 1e-5)
+        mine += 0.01 * (totals - counts[:, None] * mine) / floor[:, None]
+    np.testing.assert_allclose(mine, sums / uses[:, None], rtol=1e-3)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_chooses_and_learns_as_float32_does(policy):
+    whole, half = built(decay=0.9, seed=0), built(decay=0.9, seed=0, dtype=policy)
+    x = near(np.arange(64) % 4)
+    for _ in range(20):
+        whole(x, training=True)
+        assert keras.backend.standardize_dtype(half(x, training=True).dtype) == half.compute_dtype
+    assert half.codebook.dtype == half.uses.dtype == "float32"
+    np.testing.assert_array_equal(half.indices(x), whole.indices(x))
+    np.testing.assert_allclose(half.codebook, whole.codebook, atol=0.02)
+    assert keras.backend.standardize_dtype(half.losses[0].dtype) == "float32"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])
+def test_whole_numbers_are_quantised_as_floats(dtype):
+    x = np.array([[0, 3], [4, 1]], dtype)
+    np.testing.assert_array_equal(built()(x), CORNERS[[1, 2]])
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, None)])
+def test_vectors_of_unknown_length_are_shown(shape):
+    with pytest.raises(ValueError, match=r"vectors must have the shape \(B, ..., d\) with d known, got \("):
+        layers.VectorQuantizer(4).build(shape)
