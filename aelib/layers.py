@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import keras
 from keras import ops
 
+from aelib import checks
 from aelib.corruptions import GaussianNoise, MaskingNoise, PatchMasking, SaltAndPepperNoise
 from aelib.quantizer import VectorQuantizer
 
@@ -17,10 +18,16 @@ __all__ = [
     "Sampling",
     "TiedDense",
     "VectorQuantizer",
+    "retie",
     "sharing",
 ]
 
 _register = keras.saving.register_keras_serializable("aelib")
+
+
+def _at_least_float32(dtype):
+    """Return the dtype in which to draw and to compare: half precision is too coarse for both."""
+    return keras.backend.result_type(dtype, "float32")
 
 
 @_register
@@ -28,7 +35,8 @@ class Sampling(keras.layers.Layer):
     """Draws a code from a normal distribution and lets gradients through: (B, K), (B, K) -> (B, K).
 
     The reparameterisation z = μ + e^(½ log σ²) ε with ε from N(0, I) (Kingma & Welling, 2014, section 2.4).
-    The second input is the logarithm of the **variance**. It draws in training and outside of it.
+    The second input is the logarithm of the **variance**. It draws in training and outside of it, in float32
+    also where the net computes in half precision.
 
     Parameters
     ----------
@@ -37,13 +45,15 @@ class Sampling(keras.layers.Layer):
 
     def __init__(self, *, seed=None, **kwargs):
         super().__init__(**kwargs)
-        self.seed = seed
-        self.noise = keras.random.SeedGenerator(seed)
+        self.seed = checks.seed("seed", seed)
+        self.noise = keras.random.SeedGenerator(self.seed)
 
     def call(self, mean, log_var):
         """Return one draw for each sample."""
-        draw = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.noise)
-        return mean + ops.exp(0.5 * log_var) * draw
+        dtype = _at_least_float32(self.compute_dtype)
+        mean, log_var = ops.cast(mean, dtype), ops.cast(log_var, dtype)
+        draw = keras.random.normal(ops.shape(mean), dtype=dtype, seed=self.noise)
+        return ops.cast(mean + ops.exp(0.5 * log_var) * draw, self.compute_dtype)
 
     def get_config(self):
         """Return what rebuilds the layer."""
@@ -68,27 +78,27 @@ class KSparse(keras.layers.Layer):
 
     def __init__(self, k, *, per="sample", **kwargs):
         super().__init__(**kwargs)
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k must be a whole number >= 1, got {k!r}")
-        if per not in ("sample", "batch"):
-            raise ValueError(f"per must be 'sample' or 'batch', got {per!r}")
-        self.k = k
-        self.per = per
+        self.k = checks.whole_number("k", k)
+        self.per = checks.choice("per", per, ("sample", "batch"))
 
     def build(self, input_shape):
         """Check that there are `k` numbers to keep."""
-        if len(input_shape) != 2 or input_shape[1] < self.k:
+        if len(input_shape) != 2 or input_shape[1] is None or input_shape[1] < self.k:
             raise ValueError(f"codes must have shape (B, >= {self.k}), got {tuple(input_shape)}")
         if self.per == "batch":
-            self.border = self.add_weight(shape=(), initializer="zeros", trainable=False, name="border")
-            self.batches = self.add_weight(shape=(), initializer="zeros", trainable=False, name="batches")
+            state = {"shape": (), "initializer": "zeros", "trainable": False, "autocast": False}
+            dtype = _at_least_float32(self.variable_dtype)
+            self.border = self.add_weight(name="border", dtype=dtype, **state)
+            self.batches = self.add_weight(name="batches", dtype=dtype, **state)
 
     def call(self, x, training=None):
         """Return the code with all but its largest numbers at 0."""
+        x = ops.cast(x, self.compute_dtype)
+        values = ops.cast(x, _at_least_float32(self.compute_dtype))
         if self.per == "sample":
-            border = ops.top_k(x, self.k)[0][:, -1:]
+            border = ops.top_k(values, self.k)[0][:, -1:]
         elif training:
-            ordered = ops.sort(ops.reshape(x, (-1,)))
+            ordered = ops.sort(ops.reshape(values, (-1,)))
             border = ordered[-self.k * ops.shape(x)[0]]
             self.batches.assign_add(1.0)
             # The plain mean of the first hundred batches, then a running one.
@@ -96,8 +106,8 @@ class KSparse(keras.layers.Layer):
             seen = ops.stop_gradient(ops.cast(border, self.border.dtype))
             self.border.assign_add(pace * (seen - self.border))
         else:
-            border = ops.cast(self.border, x.dtype)
-        return ops.where(x >= border, x, ops.zeros_like(x))
+            border = ops.cast(self.border, values.dtype)
+        return ops.where(values >= border, x, ops.zeros_like(x))
 
     def compute_output_shape(self, input_shape):
         """Return the shape of the input."""
@@ -128,19 +138,35 @@ def sharing(encoder):
 class TiedDense(keras.layers.Layer):
     """A dense layer with another one's kernel, transposed, and a bias of its own: (B, K) -> (B, D).
 
+    Saved within an `Autoencoder` the two stay tied; a decoder saved alone keeps a kernel of its own. After
+    ``model.quantize("int8")`` it reads the quantised kernel too.
+
     Parameters
     ----------
     source : keras.layers.Dense
-        Built already. An `Autoencoder` saved whole keeps the two tied.
+        Built already.
     activation : str or callable, optional
     """
 
     def __init__(self, source, *, activation=None, **kwargs):
         super().__init__(**kwargs)
+        self.source = self._checked(source)
+        self.activation = keras.activations.get(activation)
+
+    @staticmethod
+    def _checked(source):
         if getattr(source, "kernel", None) is None:
             raise ValueError(f"source must be a dense layer that has been built, got {source!r}")
-        self.source = source
-        self.activation = keras.activations.get(activation)
+        return source
+
+    def tie(self, source):
+        """Take the kernel of `source`, another dense layer, from now on."""
+        tracker, locked = self._tracker, self._tracker.locked
+        tracker.unlock()  # Keras locks the parts of a layer that has been built
+        tracker.untrack(self.source)
+        self.source = self._checked(source)
+        if locked:
+            tracker.lock()
 
     def build(self, input_shape):
         """Make the bias."""
@@ -151,7 +177,21 @@ class TiedDense(keras.layers.Layer):
 
     def call(self, code):
         """Return ``activation(code · kernelᵀ + bias)``."""
-        return self.activation(ops.matmul(code, ops.transpose(self.source.kernel)) + self.bias)
+        code = ops.cast(code, self.compute_dtype)
+        return self.activation(ops.matmul(code, ops.transpose(self._kernel())) + self.bias)
+
+    def _kernel(self):
+        """Return the source's kernel as floats, (D, K)."""
+        kernel, mode = self.source.kernel, self.source.quantization_mode
+        if mode in (None, "float8"):  # the latter stores floats, and rounds when it multiplies
+            return kernel
+        if mode == "int8":
+            scale = ops.cast(self.source.kernel_scale, self.compute_dtype)
+            return ops.cast(kernel, self.compute_dtype) / scale
+        raise ValueError(
+            f"a TiedDense layer cannot read the kernel of {self.source.name!r}, quantised to {mode}: "
+            f"quantize('int8'), or leave it out by quantize({mode!r}, filters=...)"
+        )
 
     def compute_output_shape(self, input_shape):
         """Return the input's shape with as many features as the source reads."""
@@ -167,7 +207,25 @@ class TiedDense(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        """Rebuild the layer from `get_config`, with the source that `sharing` knows, or one of its own."""
+        """Rebuild the layer from `get_config`, with a source of its own; `retie` gives it the encoder's."""
         name = config["source"]["config"]["name"]
         source = _encoders[-1].get(name) if _encoders else None
         return cls(**config | {"source": source or keras.saving.deserialize_keras_object(config["source"])})
+
+
+def retie(decoder, encoder):
+    """Tie the `TiedDense` layers of `decoder` to the layers of `encoder` that have their sources' names.
+
+    Keras shares no layer between two models that it rebuilds: each tied layer comes with a source of its own.
+    Call this before weights are loaded. A source that `encoder` does not hold stays as it is.
+
+    Parameters
+    ----------
+    decoder, encoder : keras.Model
+        Just rebuilt; layers within layers are found too.
+    """
+    sources = {layer.name: layer for layer in encoder._flatten_layers() if hasattr(layer, "kernel")}
+    for layer in [layer for layer in decoder._flatten_layers() if isinstance(layer, TiedDense)]:
+        source = sources.get(layer.source.name)
+        if source is not None and tuple(source.kernel.shape) == tuple(layer.source.kernel.shape):
+            layer.tie(source)
