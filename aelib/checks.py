@@ -7,6 +7,7 @@ that could never do (a text where an array belongs), which is a TypeError.
 import contextlib
 import math
 import numbers
+import warnings
 
 import numpy as np
 
@@ -190,7 +191,7 @@ def finite(
     name, value, *, remedy="drop or fill these rows, or mark them with likelihood=Masked(...)", first_row=0
 ):
     """Return `value`, an array, where all its numbers are finite; `first_row` is the number of its first."""
-    if value.dtype.kind not in "biu" and not all(map(math.isfinite, extent(value))):
+    if value.size and value.dtype.kind not in "biu" and not all(map(math.isfinite, extent(value))):
         flat = np.atleast_1d(value)
         bad = sum(int(np.size(part) - np.count_nonzero(np.isfinite(part))) for part in parts(flat))
         row = first_row + next(
@@ -212,6 +213,28 @@ def within(name, value, low, high, *, remedy):
     if value.size and not low <= least <= most <= high:
         raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {least:g} to {most:g}: {remedy}")
     return value
+
+
+def warn_of_scales(name, x):
+    """Warn where the columns of a table, ndarray (n, d), differ so much in scale that the widest decide.
+
+    That is where the largest standard deviation is above 10, and the variances differ by a factor of more
+    than 10⁴; constant columns and NaN do not count. The first 10,000 rows are looked at.
+    """
+    if x.ndim != 2 or not len(x):
+        return
+    rows = np.asarray(x[:10_000], np.float64)
+    rows = rows[:, ~np.isnan(rows).all(axis=0)]
+    variances, means = np.nanvar(rows, axis=0), np.nanmean(rows, axis=0)
+    # A constant column's variance is what rounding leaves.
+    spreads = np.sqrt(variances[variances > np.square(1e-7 * means)])
+    if spreads.size and spreads.max() > 10 and spreads.max() > 100 * spreads.min():
+        warnings.warn(
+            f"{name} has columns on very different scales, with standard deviations from {spreads.min():.3g} "
+            f"to {spreads.max():.3g}: the widest alone decide the loss. Bring them to one scale, for example "
+            "with scikit-learn's StandardScaler",
+            stacklevel=2,
+        )
 
 
 def _numbered(value):
