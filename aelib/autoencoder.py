@@ -423,10 +423,9 @@ class Autoencoder(keras.Model):
     def from_config(cls, config):
         """Rebuild an untrained model from `get_config`."""
         config = dict(config)
-        config["encoder"] = keras.saving.deserialize_keras_object(config["encoder"])
-        with layers.sharing(config["encoder"]):
-            for name in ("decoder", "corrupt", "likelihood"):
-                config[name] = keras.saving.deserialize_keras_object(config[name])
+        for name in ("encoder", "decoder", "corrupt", "likelihood"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        layers.retie(config["decoder"], config["encoder"])
         return cls(**config)
 
 

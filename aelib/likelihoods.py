@@ -274,7 +274,8 @@ class Gaussian(Likelihood):
             self.tenth = self.add_weight(shape=(), initializer="zeros", name="tenth_log_variance")
 
     def adapt(self, x):
-        """Start a learned variance at the data's own, the mean over their features."""
+        """Warn of columns on other scales; start a learned variance at the data's own, their features' mean."""
+        checks.warn_of_scales("the data", x)
         if self.variance == "learned":
             rows = np.asarray(x[:10_000], np.float64).reshape(len(x[:10_000]), -1)
             rows = rows[:, ~np.isnan(rows).all(axis=0)]
@@ -334,6 +335,10 @@ class Laplace(Likelihood):
     def __init__(self, scale=1.0, **kwargs):
         super().__init__(**kwargs)
         self.scale = checks.number("scale", scale, above=0)
+
+    def adapt(self, x):
+        """Warn of columns on other scales."""
+        checks.warn_of_scales("the data", x)
 
     def feature_nll(self, target, raw):
         """Return |target - raw| / scale."""
