@@ -34,10 +34,10 @@ lint: .venv/.installed
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 unit: .venv/.installed
-	$(QUICK) $(BIN)/pytest -n 2 --disable-socket --allow-hosts=127.0.0.1 --allow-unix-socket --timeout 300 --cov --cov-report term
+	$(QUICK) $(BIN)/pytest -n 2 --disable-socket --allow-hosts=127.0.0.1 --allow-unix-socket --timeout 1200 --cov --cov-report term
 
 notebooks: .venv/.installed
-	$(QUICK) $(BIN)/pytest -n 2 --dist loadscope -p no:cacheprovider --nbval-lax --nbval-cell-timeout 60 --timeout 120 --durations 5 book
+	$(QUICK) $(BIN)/pytest -n 2 --dist loadscope -p no:cacheprovider --nbval-lax --nbval-kernel-startup-timeout 1200 --nbval-cell-timeout 1200 --timeout 1800 book
 
 run: .venv/.installed
 	$(BIN)/python -m tools.execute $(CHAPTER)

@@ -4,12 +4,11 @@ python -m tools.execute types/basic ...   run these chapters
 python -m tools.execute                   run the chapters whose code changed since their stamp
 python -m tools.execute --all             run every chapter
 python -m tools.execute --list            list the chapters whose stamp differs from the code or from aelib
+python -m tools.execute --release         the same, and fail if there is one: none may be stale in a release
 """
 
 import argparse
-import ast
 import base64
-import hashlib
 import io
 import os
 import re
@@ -26,6 +25,7 @@ from PIL import Image
 
 from aelib import files
 from aelib.book import ledger
+from tools import reach
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,30 +37,22 @@ _LOG_LINE = re.compile(
     r"|.*TqdmWarning: IProgress not found.*|  from .autonotebook import tqdm as notebook_tqdm)$"
 )
 
+AELIB_CHANGED = "aelib changed"
 
-def digest(text):
-    """Return a short hash of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+def code_of(notebook):
+    """Return the code cells of a notebook."""
+    return [cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def code_hash(notebook):
     """Hash the code cells of a notebook, whatever its text and its outputs say."""
-    return digest("\0".join(cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"))
+    return reach.digest("\0".join(code_of(notebook)))
 
 
-def package_hash(folder=ROOT / "aelib"):
-    """Hash the syntax trees of the package: comments, docstrings and layout do not count."""
-    trees = []
-    for path in sorted(Path(folder).glob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-                value = body[0].value
-                if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    body[0] = ast.Pass()
-        trees.append(f"{path.name}:{ast.dump(tree)}")
-    return digest("\n".join(trees))
+def module_hashes(notebook, modules):
+    """Hash what a notebook reaches in each module of aelib; `modules` are those that `reach.read` returns."""
+    return reach.hashes("\n".join(code_of(notebook)), modules)
 
 
 def chapters(root=ROOT):
@@ -75,14 +67,23 @@ def path_of(chapter, root=ROOT):
     return root / "book" / f"{chapter}.ipynb"
 
 
-def staleness(notebook, package):
+def pending(root=ROOT):
+    """Return the `pending_chapters` of ``_config.yml``, which says what they are."""
+    return yaml.safe_load((root / "_config.yml").read_text("utf-8"))["sphinx"]["config"]["pending_chapters"]
+
+
+def staleness(notebook, modules):
     """Say why the stored outputs are not those of the code as it stands, or return an empty text."""
     stamp = notebook.metadata.get("aelib", {})
     if stamp.get("profile") != "full":
         return "never run in the full profile"
     if stamp.get("code") != code_hash(notebook):
         return "its code changed"
-    return "" if stamp.get("package") == package else "aelib changed"
+    if "modules" not in stamp:  # 0.1 stamped the package as one
+        return AELIB_CHANGED
+    then, now = stamp["modules"], module_hashes(notebook, modules)
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    return f"{AELIB_CHANGED}: {', '.join(changed)}" if changed else ""
 
 
 def fewer_colours(png):
@@ -128,10 +129,15 @@ def execute(chapter, root=ROOT, timeout=3600):
     """Run one chapter in the full profile and store it, whole or not at all; return the seconds it took."""
     path = path_of(chapter, root)
     notebook = nbformat.read(path, as_version=4)
+    modules = module_hashes(notebook, reach.read(ROOT / "aelib"))
     os.environ.update(AELIB_PROFILE="full", AELIB_PROGRESS="0", TF_CPP_MIN_LOG_LEVEL="3")
     start, used = time.perf_counter(), cpu_seconds()
     client = NotebookClient(
-        notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+        notebook,
+        timeout=timeout,
+        startup_timeout=timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": path.parent}},
     )
     client.execute()
     seconds = time.perf_counter() - start
@@ -141,7 +147,7 @@ def execute(chapter, root=ROOT, timeout=3600):
         "cpu_seconds": round(cpu_seconds() - used),
         "device": ledger.device(),
         "code": code_hash(notebook),
-        "package": package_hash(),
+        "modules": modules,
     }
     clean(notebook)
     files.write_atomically(path, nbformat.writes(notebook) + "\n")
@@ -156,18 +162,20 @@ def main(arguments=None):
     )
     parser.add_argument("--all", action="store_true", help="run every chapter, changed or not")
     parser.add_argument("--list", action="store_true", help="only list what is stale")
+    parser.add_argument(
+        "--release", action="store_true", help="only list what is stale, and fail if anything is"
+    )
     options = parser.parse_args(arguments)
-    known, package = chapters(), package_hash()
+    known, modules = chapters(), reach.read(ROOT / "aelib")
     unknown = [name for name in options.chapter if name not in known]
     if unknown:
         parser.error(f"no such notebook: {', '.join(unknown)}; known: {', '.join(known)}")
-    reasons = {name: staleness(nbformat.read(path_of(name), as_version=4), package) for name in known}
-    if options.list:
-        print(
-            "\n".join(f"{name}: {reason}" for name, reason in reasons.items() if reason) or "nothing is stale"
-        )
-        return 0
-    changed = [name for name, reason in reasons.items() if reason and reason != "aelib changed"]
+    reasons = {name: staleness(nbformat.read(path_of(name), as_version=4), modules) for name in known}
+    if options.list or options.release:
+        stale = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
+        print("\n".join(stale) or "nothing is stale")
+        return int(options.release and bool(stale))
+    changed = [name for name, reason in reasons.items() if reason and not reason.startswith(AELIB_CHANGED)]
     failed = []
     for name in known if options.all else options.chapter or changed:
         print(f"{name}: running", flush=True)
