@@ -274,7 +274,7 @@ class Gaussian(Likelihood):
             self.tenth = self.add_weight(shape=(), initializer="zeros", name="tenth_log_variance")
 
     def adapt(self, x):
-        """Warn of columns on other scales; start a learned variance at the data's own, their features' mean."""
+        """Warn of columns on other scales; start a learned variance at the mean of the data's own."""
         checks.warn_of_scales("the data", x)
         if self.variance == "learned":
             rows = np.asarray(x[:10_000], np.float64).reshape(len(x[:10_000]), -1)
