@@ -15,14 +15,13 @@ import numpy as np
 PART_BYTES = 2**25
 
 
-def whole_number(name, value, *, least=1, most=None):
-    """Return `value` as an int: a whole number of Python or NumPy, within the bounds; no bool, no float."""
-    wanted = f">= {least}" if most is None else f"from {least} to {most}"
+def whole_number(name, value, *, least=1):
+    """Return `value` as an int: a whole number of Python or NumPy, at least `least`; no bool, no float."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_)
-    if not whole or value < least or (most is not None and value > most):
-        raise ValueError(f"{name} must be a whole number {wanted}, got {_shown(value)}")
+    if not whole or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {_shown(value)}")
     return int(value)
 
 

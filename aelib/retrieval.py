@@ -8,16 +8,16 @@ import importlib
 import io
 import json
 from dataclasses import KW_ONLY, asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from aelib import files
+from aelib import checks, files
 
 PLAIN, LOSSY = ("exact", "binary"), ("ivf", "hnsw")
-MAGIC, DIGEST = b"aelib.retrieval 1\n", 32  # begin a file: the digest is the SHA-256 of what follows
+MAGIC, DIGEST = b"aelib.retrieval 2\n", 32  # begin a file: the digest is the SHA-256 of what follows
+_FILL = "drop or fill these rows before they are encoded"
 
 
 def _faiss(kind, threads):
@@ -32,9 +32,40 @@ def _faiss(kind, threads):
     return faiss
 
 
+class _Rows:
+    """An array to which rows are added: its room doubles when it is full, so that n rows cost O(n)."""
+
+    def __init__(self, rows):
+        self._room, self.ntotal = rows, len(rows)
+        self.d = rows.shape[1]  # FAISS's names, as its own indices have them
+
+    @property
+    def array(self):
+        """The rows, without the room that is free."""
+        return self._room[: self.ntotal]
+
+    def reserve(self, count):
+        """Make room for so many rows more."""
+        wanted = self.ntotal + count
+        if wanted > len(self._room):
+            grown = np.empty((max(wanted, 2 * self.ntotal), self.d), self._room.dtype)
+            grown[: self.ntotal] = self.array
+            self._room = grown
+
+    def add(self, rows):
+        """Copy rows behind those that are there."""
+        self.reserve(len(rows))
+        self._room[self.ntotal : self.ntotal + len(rows)] = rows
+        self.ntotal += len(rows)
+
+
 @dataclass(eq=False)
 class Index:
     """A store of codes that is asked for the nearest ones.
+
+    Codes are given as an array or a memory map, or as a pipeline: tf.data, a `keras.utils.PyDataset`, or any
+    iterable of batches. They are read in parts; the index itself holds them in memory, in float32 (but for
+    ``"binary"``). The names of the options are FAISS's.
 
     Parameters
     ----------
@@ -45,10 +76,10 @@ class Index:
     cosine : bool
         Bring every code to length 1 first. The order is then that of the cosine; the distance d stays
         Euclidean, and the cosine is 1 − d²/2. Not for ``"binary"``.
-    cells, probes : int
+    nlist, nprobe : int
         ``"ivf"``: into how many cells k-means splits the codes, by default the root of their number; how
         many cells a query looks into, which may be changed at any time.
-    links, build, effort : int
+    M, ef_construction, ef_search : int
         ``"hnsw"``: links of a code in a layer of the graph; candidates kept while a code is linked; and
         candidates kept in a search, which may be changed at any time.
     threads : int
@@ -58,45 +89,60 @@ class Index:
     kind: str = "exact"
     _: KW_ONLY
     cosine: bool = False
-    cells: int | None = None
-    probes: int = 8
-    links: int = 16
-    build: int = 40
-    effort: int = 16
+    nlist: int | None = None
+    nprobe: int = 8
+    M: int = 16
+    ef_construction: int = 40
+    ef_search: int = 16
     threads: int = 1
 
     def __post_init__(self):
-        if self.kind not in PLAIN + LOSSY:
-            raise ValueError(f"kind must be one of {', '.join(PLAIN + LOSSY)}; got {self.kind!r}")
+        checks.choice("kind", self.kind, PLAIN + LOSSY)
+        self.cosine = checks.flag("cosine", self.cosine)
         if self.cosine and self.kind == "binary":
             raise ValueError("cosine=True is not for kind='binary', whose distance is a count of bits")
-        for name in ("cells", "probes", "links", "build", "effort", "threads"):
-            value = getattr(self, name)
-            if (type(value) is not int or value < 1) and (name, value) != ("cells", None):
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-        self._engine = None  # the codes themselves, or FAISS's index of a lossy kind
+        if self.nlist is not None:
+            self.nlist = checks.whole_number("nlist", self.nlist)
+        for name in ("nprobe", "M", "ef_construction", "ef_search", "threads"):
+            setattr(self, name, checks.whole_number(name, getattr(self, name)))
+        self._engine = None  # `_Rows` of the codes, or FAISS's index of a lossy kind
 
     def __len__(self):
         """Return the number of codes in the index."""
-        return 0 if self._engine is None else self._shape()[0]
+        return 0 if self._engine is None else self._engine.ntotal
 
-    def _shape(self):
-        return self._engine.shape if self.kind in PLAIN else (self._engine.ntotal, self._engine.d)
+    def _given(self, name, codes):
+        """Return codes in parts, as they are stored, and how many there are; 0 where that is not known."""
+        if _is_array(codes):
+            codes = self._checked(name, checks.array(name, codes))  # the whole of it, before a part is used
+            return map(self._stored, checks.parts(codes)), len(codes)
+        return self._batches(name, codes), 0
 
-    def _check(self, name, codes):
-        """Return codes in the form that is stored, or raise a ValueError."""
-        codes = np.asarray(codes)
+    def _batches(self, name, codes):
+        from aelib import batches  # imports Keras, which an index of arrays does without
+
+        first_row = 0
+        for part in batches.parts(name, codes):
+            yield self._stored(self._checked(name, part, first_row))
+            first_row += len(part)
+
+    def _checked(self, name, codes, first_row=0):
+        """Return codes that fit into the index, or raise a ValueError."""
         if codes.ndim != 2 or not codes.size:
             raise ValueError(f"{name} must have shape (n >= 1, K >= 1), got {codes.shape}")
-        if self._engine is not None and codes.shape[1] != self._shape()[1]:
-            raise ValueError(f"{name} must have {self._shape()[1]} columns like the codes, got {codes.shape}")
+        if len(self) and codes.shape[1] != self._engine.d:
+            raise ValueError(f"{name} must have {self._engine.d} columns like the codes, got {codes.shape}")
         if self.kind == "binary":
             if codes.dtype != np.uint8:
                 raise ValueError(f"{name} must be bits packed as uint8 (binarize), got {codes.dtype}")
+            return codes
+        return checks.finite(name, codes, remedy=_FILL, first_row=first_row)
+
+    def _stored(self, codes):
+        """Return a copy of codes as the index holds them."""
+        if self.kind == "binary":
             return np.array(codes, order="C")
         codes = np.array(codes, np.float32, order="C")
-        if not np.isfinite(codes).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity")
         if self.cosine:
             codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-30)
         return codes
@@ -109,27 +155,33 @@ class Index:
     def add(self, codes):
         """Add `codes`, (n, K), numbered on from those before; return the index.
 
-        The cells of ``"ivf"`` are laid by the first codes, and stay.
+        The cells of ``"ivf"`` are laid by the codes that are added first, which are held twice meanwhile, and
+        stay. A pipeline is checked batch by batch: those before a bad one have been added.
         """
-        codes = self._check("codes", codes)
-        if self.kind in PLAIN:
-            self._engine = np.concatenate([self._engine, codes]) if len(self) else codes
-        else:
-            self._engine = self._engine or self._empty(codes)
-            self._engine.add(codes)
+        parts, count = self._given("codes", codes)
+        if self._engine is None and self.kind == "ivf":
+            parts = [_joined(parts, count)]
+        for part in parts:
+            if self._engine is None:
+                self._engine = self._empty(part)
+                if self.kind in PLAIN:
+                    self._engine.reserve(count)
+            self._engine.add(part)
         return self
 
     def _empty(self, codes):
-        """Return FAISS's index for codes like these, with none in it."""
+        """Return an engine for codes like these, with none in it."""
+        if self.kind in PLAIN:
+            return _Rows(codes[:0])
         faiss, (count, width) = _faiss(self.kind, self.threads), codes.shape
         if self.kind == "hnsw":
-            engine = faiss.IndexHNSWFlat(width, self.links)
-            engine.hnsw.efConstruction = self.build
+            engine = faiss.IndexHNSWFlat(width, self.M)
+            engine.hnsw.efConstruction = self.ef_construction
             return engine
-        cells = self.cells or round(count**0.5)
-        if cells > count:
-            raise ValueError(f"cells must be at most the number of codes, {count}, got {cells}")
-        engine = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, cells)
+        nlist = self.nlist or round(count**0.5)
+        if nlist > count:
+            raise ValueError(f"nlist must be at most the number of codes, {count}, got {nlist}")
+        engine = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, nlist)
         engine.cp.min_points_per_centroid = 1  # no warning for small data
         engine.train(codes)
         return engine
@@ -139,39 +191,46 @@ class Index:
 
         The first array holds Euclidean distances (float), or for ``"binary"`` the number of differing bits
         (int32); the second the numbers of the codes in the order in which they were added (int64). Where
-        ``"ivf"`` or ``"hnsw"`` finds fewer than `k`, the rest is −1 at an infinite distance.
+        ``"ivf"`` or ``"hnsw"`` finds fewer than `k`, the rest is −1 at an infinite distance. Queries are
+        read in parts, as codes are.
         """
-        queries, codes = self._check("queries", queries), self._engine
-        if k not in range(1, len(self) + 1):
-            raise ValueError(f"k must be from 1 to the number of codes in the index, {len(self)}, got {k!r}")
-        k, faiss = int(k), _faiss(self.kind, self.threads)  # FAISS takes no NumPy number
+        if not len(self):
+            raise ValueError("the index is empty: fit(codes) first")
+        k = checks.whole_number("k", k)
+        if k > len(self):
+            raise ValueError(f"k must be at most the number of codes in the index, {len(self)}, got {k}")
+        parts, _ = self._given("queries", queries)
+        distances, indices = zip(*(self._nearest(part, k) for part in parts), strict=True)
+        return np.concatenate(distances), np.concatenate(indices)
+
+    def _nearest(self, queries, k):
+        faiss = _faiss(self.kind, self.threads)
         if self.kind == "binary":
-            return faiss.knn_hamming(queries, codes, k) if faiss else self._count_bits(queries, k)
+            codes = self._engine.array
+            return faiss.knn_hamming(queries, codes, k) if faiss else _count_bits(codes, queries, k)
         if not faiss:
-            return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(codes).kneighbors(queries)
-        if self.kind == "ivf":
-            codes.nprobe = self.probes
-        elif self.kind == "hnsw":
-            codes.hnsw.efSearch = self.effort
-        search = partial(faiss.knn, xb=codes) if self.kind == "exact" else codes.search
-        squared, indices = search(queries, k=k)
+            neighbours = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(self._engine.array)
+            return neighbours.kneighbors(queries)
+        if self.kind == "exact":
+            squared, indices = faiss.knn(queries, self._engine.array, k)
+        elif self.kind == "ivf":
+            self._engine.nprobe = checks.whole_number("nprobe", self.nprobe)
+            squared, indices = self._engine.search(queries, k)
+        else:
+            self._engine.hnsw.efSearch = checks.whole_number("ef_search", self.ef_search)
+            squared, indices = self._engine.search(queries, k)
         squared[indices < 0] = np.inf
         return np.sqrt(np.maximum(squared, 0)), indices  # rounding may have taken a 0 below 0
-
-    def _count_bits(self, queries, k):
-        """Search ``"binary"`` without FAISS."""
-        apart = [np.bitwise_count(self._engine ^ query).sum(axis=1, dtype=np.int32) for query in queries]
-        indices = np.stack([np.argsort(row, kind="stable")[:k] for row in apart])
-        return np.stack([row[near] for row, near in zip(apart, indices, strict=True)]), indices
 
     def save(self, path):
         """Write the index to `path`, whole or not at all; nothing in the file is pickled."""
         if not len(self):
             raise ValueError("the index is empty: there is nothing to save")
         options, content = json.dumps(asdict(self)).encode(), io.BytesIO()
-        stored = self._engine
         if self.kind in LOSSY:
-            stored = _faiss(self.kind, self.threads).serialize_index(stored)
+            stored = _faiss(self.kind, self.threads).serialize_index(self._engine)
+        else:
+            stored = self._engine.array
         np.savez(content, options=np.frombuffer(options, np.uint8), stored=stored)
         digest = hashlib.sha256(content.getbuffer()).digest()
         files.write_atomically(path, MAGIC + digest + content.getvalue())
@@ -191,9 +250,35 @@ class Index:
         with np.load(io.BytesIO(data[start:]), allow_pickle=False) as file:
             index, stored = cls(**json.loads(bytes(file["options"]))), file["stored"]
         if index.kind in LOSSY:
-            stored = _faiss(index.kind, index.threads).deserialize_index(stored)
-        index._engine = stored
+            index._engine = _faiss(index.kind, index.threads).deserialize_index(stored)
+        else:
+            index._engine = _Rows(stored)
         return index
+
+
+def _is_array(codes):
+    """Return whether codes come in one piece; what has no shape and is no list is read batch by batch."""
+    return isinstance(codes, list | tuple) or (hasattr(codes, "shape") and hasattr(codes, "__len__"))
+
+
+def _joined(parts, count):
+    """Return all parts as one array."""
+    first = next(parts)
+    rows = _Rows(first)
+    rows.reserve(count - len(first))
+    for part in parts:
+        rows.add(part)
+    return rows.array
+
+
+def _count_bits(codes, queries, k):
+    """Return the `k` codes that differ from each query in the fewest bits, and in how many: no FAISS here."""
+    distances, indices = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.int64)
+    for i, query in enumerate(queries):
+        apart = np.bitwise_count(codes ^ query).sum(axis=1, dtype=np.int32)
+        indices[i] = np.argsort(apart, kind="stable")[:k]
+        distances[i] = apart[indices[i]]
+    return distances, indices
 
 
 def binarize(codes, thresholds=None):
@@ -202,21 +287,34 @@ def binarize(codes, thresholds=None):
     `thresholds` is one number or (K,), by default 0: the bits are the signs. Give queries the thresholds of
     the database; those of ``np.median(codes, axis=0)`` make each bit 1 for half of the codes.
     """
-    codes, thresholds = np.asarray(codes), np.asarray(0.0 if thresholds is None else thresholds)
-    shapes = codes.shape, thresholds.shape
-    if codes.ndim != 2 or shapes[1] not in ((), shapes[0][1:]) or not codes.size or np.isnan(codes).any():
-        raise ValueError(f"codes must be numbers (n, K), thresholds () or (K,), got shapes {shapes} or NaN")
-    return np.packbits(codes > thresholds, axis=1)
+    codes = checks.array("codes", codes)
+    if codes.ndim != 2 or not codes.size:
+        raise ValueError(f"codes must have shape (n >= 1, K >= 1), got {codes.shape}")
+    checks.finite("codes", codes, remedy=_FILL)
+    thresholds = checks.array("thresholds", 0.0 if thresholds is None else thresholds)
+    if thresholds.shape not in ((), codes.shape[1:]):
+        raise ValueError(
+            f"thresholds must be one number or have shape ({codes.shape[1]},) like a code, got "
+            f"{thresholds.shape}"
+        )
+    checks.finite("thresholds", np.atleast_1d(thresholds), remedy="take those of codes without NaN")
+    return np.concatenate([np.packbits(part > thresholds, axis=1) for part in checks.parts(codes)])
 
 
 def _relevant(labels, queries_labels, indices):
     """Return whether each answer has its query's label, bool (q, k); −1, no answer, never has."""
     labels, queries_labels, indices = map(np.asarray, (labels, queries_labels, indices))
     shapes = labels.shape, queries_labels.shape, indices.shape
-    if tuple(map(len, shapes)) != (1, 1, 2) or shapes[1] != shapes[2][:1] or not labels.size * indices.size:
+    ranks = labels.ndim == 1 and queries_labels.ndim == 1 and indices.ndim == 2
+    if not ranks or len(queries_labels) != len(indices) or not labels.size or not indices.size:
         raise ValueError(f"labels, queries_labels, indices must have shapes (n,), (q,), (q, k), got {shapes}")
-    if indices.dtype.kind not in "iu" or indices.min() < -1 or indices.max() >= len(labels):
-        raise ValueError(f"indices must be whole numbers from -1 to {len(labels) - 1}, got {indices.dtype}")
+    if indices.dtype.kind not in "iu":
+        raise ValueError(f"indices must be whole numbers, as Index.search returns them, got {indices.dtype}")
+    if indices.min() < -1 or indices.max() >= len(labels):
+        raise ValueError(
+            f"indices must be from -1 to {len(labels) - 1}, the last of the labels, got {indices.min()} to "
+            f"{indices.max()}"
+        )
     return (labels[indices] == queries_labels[:, None]) & (indices >= 0)
 
 

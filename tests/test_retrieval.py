@@ -109,8 +109,8 @@ def test_an_index_keeps_its_codes_when_the_caller_changes_his(engine, codes, que
 @pytest.mark.parametrize(
     ("few", "many"),
     [
-        ({"kind": "ivf", "probes": 1, "cells": 20}, ("probes", 20)),
-        ({"kind": "hnsw", "links": 4, "build": 4, "effort": 1}, ("effort", 400)),
+        ({"kind": "ivf", "nprobe": 1, "nlist": 20}, ("nprobe", 20)),
+        ({"kind": "hnsw", "M": 4, "ef_construction": 4, "ef_search": 1}, ("ef_search", 400)),
     ],
 )
 def test_more_effort_finds_more(codes, queries, few, many):
@@ -131,7 +131,7 @@ def test_more_effort_finds_more(codes, queries, few, many):
 
 def test_all_cells_are_exact(codes, queries):
     pytest.importorskip("faiss")
-    index = Index("ivf", probes=20).fit(codes)  # the root of 400
+    index = Index("ivf", nprobe=20).fit(codes)  # the root of 400
     distances, indices = index.search(queries, 5)
     wanted, places = Index().fit(codes).search(queries, 5)
     np.testing.assert_array_equal(indices, places)
@@ -140,7 +140,7 @@ def test_all_cells_are_exact(codes, queries):
 
 def test_what_one_cell_does_not_hold_is_minus_one(codes, queries):
     pytest.importorskip("faiss")
-    distances, indices = Index("ivf", probes=1, cells=40).fit(codes).search(queries, 60)
+    distances, indices = Index("ivf", nprobe=1, nlist=40).fit(codes).search(queries, 60)
     missing = indices < 0
     assert missing.any()
     assert np.isinf(distances[missing]).all()
@@ -172,8 +172,8 @@ def test_the_graph_is_the_same_when_built_again(codes, queries):
         {"kind": "exact"},
         {"kind": "exact", "cosine": True},
         {"kind": "binary"},
-        {"kind": "ivf", "probes": 3},
-        {"kind": "hnsw", "effort": 30},
+        {"kind": "ivf", "nprobe": 3},
+        {"kind": "hnsw", "ef_search": 30},
     ],
 )
 def test_a_saved_index_answers_alike(tmp_path, codes, queries, options):
@@ -237,12 +237,16 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, codes):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"kind": "annoy"}, "annoy"),
+        ({"kind": "annoy"}, "kind must be one of exact, binary, ivf, hnsw; got 'annoy'"),
         ({"kind": "binary", "cosine": True}, "count of bits"),
-        ({"probes": 0}, "probes must be a whole number >= 1, got 0"),
-        ({"probes": None}, "probes"),
-        ({"effort": True}, "effort"),
-        ({"cells": 2.0}, "cells"),
+        ({"cosine": 1}, "cosine must be True or False, got 1"),
+        ({"nprobe": 0}, "nprobe must be a whole number >= 1, got 0"),
+        ({"nprobe": None}, "nprobe must be a whole number >= 1, got None"),
+        ({"ef_search": True}, "ef_search must be a whole number >= 1, got True"),
+        ({"ef_construction": "40"}, "ef_construction must be a whole number >= 1, got '40'"),
+        ({"M": -1}, "M must be a whole number >= 1, got -1"),
+        ({"nlist": 2.0}, "nlist must be a whole number >= 1, got 2.0"),
+        ({"threads": 0}, "threads must be a whole number >= 1, got 0"),
     ],
 )
 def test_bad_options_are_refused(options, match):
@@ -264,10 +268,12 @@ def test_what_does_not_fit_is_refused(engine, codes, tmp_path):
         index.add(np.zeros((3, 5)))
     with pytest.raises(ValueError, match="uint8"):
         Index("binary").fit(codes)
-    for k in (0, 401, 2.5):
-        with pytest.raises(ValueError, match=f"400, got {k}"):
+    for k in (0, 2.5, True):
+        with pytest.raises(ValueError, match=f"k must be a whole number >= 1, got {k}"):
             index.search(codes, k)
-    with pytest.raises(ValueError, match="in the index, 0, got 1"):
+    with pytest.raises(ValueError, match="k must be at most the number of codes in the index, 400, got 401"):
+        index.search(codes, 401)
+    with pytest.raises(ValueError, match=r"the index is empty: fit\(codes\) first"):
         Index().search(codes, 1)
     with pytest.raises(ValueError, match="empty"):
         Index().save(tmp_path / "index")
@@ -275,8 +281,8 @@ def test_what_does_not_fit_is_refused(engine, codes, tmp_path):
 
 def test_more_cells_than_codes_are_refused(codes):
     pytest.importorskip("faiss")
-    with pytest.raises(ValueError, match="400, got 401"):
-        Index("ivf", cells=401).fit(codes)
+    with pytest.raises(ValueError, match="nlist must be at most the number of codes, 400, got 401"):
+        Index("ivf", nlist=401).fit(codes)
 
 
 def test_bits_are_those_above_the_threshold():
@@ -287,12 +293,132 @@ def test_bits_are_those_above_the_threshold():
 
 
 @pytest.mark.parametrize(
-    ("codes", "thresholds"),
-    [(np.zeros(3), None), (np.zeros((0, 3)), None), (np.zeros((2, 3)), [0, 1]), ([[np.nan]], None)],
+    ("codes", "thresholds", "message"),
+    [
+        (np.zeros(3), None, r"codes must have shape \(n >= 1, K >= 1\), got \(3,\)"),
+        (np.zeros((0, 3)), None, r"codes must have shape .*, got \(0, 3\)"),
+        (np.zeros((2, 3)), [0, 1], r"thresholds must be one number or have shape \(3,\) .*, got \(2,\)"),
+        ([[0.0], [np.nan]], None, "codes must be finite: 1 of its 2 .* row 1; drop or fill these rows"),
+        ([[0.0]], np.nan, "thresholds must be finite: 1 of its 1"),
+    ],
 )
-def test_bits_of_what_is_no_code_are_refused(codes, thresholds):
-    with pytest.raises(ValueError, match="codes must be numbers"):
+def test_bits_of_what_is_no_code_are_refused(codes, thresholds, message):
+    with pytest.raises(ValueError, match=message):
         binarize(codes, thresholds)
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
+def test_nan_is_counted_and_placed(codes, kind):
+    if kind != "exact":
+        pytest.importorskip("faiss")
+    index = Index(kind).fit(codes)
+    codes[7, 2] = codes[9, 0] = np.nan
+    for call in (index.fit, index.add, lambda codes: Index(kind).fit(codes).search(codes, 1)):
+        with pytest.raises(ValueError, match=r"codes must be finite: 2 of its 2400 .* row 7; drop or fill"):
+            call(codes)
+    with pytest.raises(ValueError, match=r"queries must be finite: 2 of its 2400 .* row 7; drop or fill"):
+        Index(kind).fit(codes[10:]).search(codes, 1)
+    with pytest.raises(ValueError, match=r"codes must be finite: 1 of its 18 .* row 7;"):
+        Index(kind).fit(codes[i : i + 3] for i in range(0, 400, 3))
+
+
+def memory_map(codes, folder):
+    np.save(folder / "codes.npy", codes)
+    return np.load(folder / "codes.npy", mmap_mode="r")
+
+
+def pipeline(codes):
+    from tensorflow.data import Dataset
+
+    return Dataset.from_tensor_slices((codes, np.zeros(len(codes)))).batch(70)
+
+
+def py_dataset(codes):
+    from keras.utils import PyDataset
+
+    class Batches(PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return codes[100 * i : 100 * (i + 1)]
+
+    return Batches()
+
+
+SOURCES = {
+    "memory map": memory_map,
+    "tf.data": lambda codes, _: pipeline(codes),
+    "PyDataset": lambda codes, _: py_dataset(codes),
+    "generator": lambda codes, _: (codes[i : i + 33] for i in range(0, 400, 33)),
+    "list": lambda codes, _: codes.tolist(),
+    "double precision": lambda codes, _: codes.astype("float64"),
+}
+
+
+@pytest.mark.parametrize("kind", ["exact", "binary", "ivf", "hnsw"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_codes_come_from_wherever_training_data_do(monkeypatch, codes, tmp_path, kind, source):
+    if kind in ("ivf", "hnsw"):
+        pytest.importorskip("faiss")
+    if kind == "binary":
+        codes = binarize(codes)
+        if source in ("list", "double precision"):
+            pytest.skip("bits are bytes")
+    monkeypatch.setattr("aelib.checks.PART_BYTES", 1000)  # so that an array is read in parts too
+    wanted = Index(kind, nlist=4 if kind == "ivf" else None).fit(codes).search(codes[:50], 3)
+    index = Index(kind, nlist=4 if kind == "ivf" else None).fit(SOURCES[source](codes, tmp_path))
+    assert len(index) == 400
+    for mine, theirs in zip(index.search(codes[:50], 3), wanted, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    all_queries = index.search(SOURCES[source](codes, tmp_path), 1)[1]
+    np.testing.assert_array_equal(all_queries, index.search(codes, 1)[1])
+
+
+@pytest.mark.parametrize("empty", [[], np.zeros((0, 3)), iter(())])
+def test_nothing_is_refused(empty):
+    with pytest.raises(ValueError, match="codes must"):
+        Index().fit(empty)
+
+
+def test_what_holds_no_codes_is_refused():
+    with pytest.raises(
+        TypeError, match="codes must be an array, a pipeline or an iterable of batches, got int"
+    ):
+        Index().fit(3)
+
+
+def test_adding_one_by_one_copies_little(monkeypatch, codes):
+    """Room doubles, so that n codes are copied n times in all, and not n² / 2 times."""
+    copied, empty = [], np.empty
+
+    def counted(shape, *args, **options):
+        copied.append(shape[0])
+        return empty(shape, *args, **options)
+
+    index = Index()
+    monkeypatch.setattr(np, "empty", counted)
+    for row in codes:
+        index.add(row[None])
+    monkeypatch.undo()
+    assert len(index) == 400
+    assert sum(copied) < 4 * 400
+    np.testing.assert_array_equal(index.search(codes[:9], 3)[1], Index().fit(codes).search(codes[:9], 3)[1])
+
+
+def test_options_that_change_later_are_checked_when_used(codes):
+    pytest.importorskip("faiss")
+    for kind, name in (("ivf", "nprobe"), ("hnsw", "ef_search")):
+        index = Index(kind).fit(codes)
+        setattr(index, name, 0)
+        with pytest.raises(ValueError, match=f"{name} must be a whole number >= 1, got 0"):
+            index.search(codes, 1)
+
+
+def test_numpys_numbers_are_saved(codes, tmp_path):
+    index = Index(nprobe=np.int64(3), cosine=np.bool_(True)).fit(codes)
+    index.save(tmp_path / "index")
+    assert repr(Index.load(tmp_path / "index")) == repr(index)
 
 
 def test_precision_by_hand():
@@ -325,9 +451,9 @@ def test_mean_average_precision_at_k_by_hand():
         ([0, 1], [0], [[0], [1]], "shapes"),
         ([[0], [1]], [0], [[0]], "shapes"),
         ([], [], np.zeros((0, 1), int), "shapes"),
-        ([0, 1], [0], [[2]], "from -1 to 1"),
-        ([0, 1], [0], [[-2]], "from -1 to 1"),
-        ([0, 1], [0], [[0.0]], "whole numbers"),
+        ([0, 1], [0], [[2]], "from -1 to 1, .* got 2 to 2"),
+        ([0, 1], [0], [[-2]], "from -1 to 1, .* got -2 to -2"),
+        ([0, 1], [0], [[0.0]], "whole numbers, as Index.search returns them, got float64"),
     ],
 )
 def test_bad_answers_are_refused(labels, asked, indices, match):
