@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from aelib import likelihoods
+from aelib import checks, likelihoods
 from aelib.autoencoder import Autoencoder
 
 
@@ -29,6 +29,9 @@ def matched_accuracy(labels, clusters):
         In (0, 1].
     """
     labels, clusters = np.asarray(labels), np.asarray(clusters)
+    for name, value in (("labels", labels), ("clusters", clusters)):
+        if value.dtype.kind == "f":
+            checks.finite(name, value, remedy="leave out the samples without one")
     if labels.ndim != 1 or labels.shape != clusters.shape or not labels.size:
         raise ValueError(
             f"labels and clusters must both have shape (n >= 1,), got {labels.shape} and {clusters.shape}"
@@ -81,16 +84,18 @@ class DeepEmbeddedClustering(Autoencoder):
     this needs no state, but the sizes of the clusters are then those of the batch, and so is the figure that
     `evaluate` gives. The reconstruction's target is always the input.
 
-    Start from a trained encoder and decoder, and call `initialise`; it may be called again at any time.
+    Start from a trained encoder and decoder, and call `initialize`; it may be called again at any time.
 
     Parameters
     ----------
     clusters : int
         Number of centroids, at least 2.
     reconstruction : float
-        Weight of the reconstruction, at least 0, beside the divergence's 1. With 0 there is no such term, and
-        `decoder` is frozen. Keeping the reconstruction is the improved variant, IDEC (Guo et al., 2017); note
-        that here it is summed over the features.
+        Weight of the reconstruction, at least 0, beside the divergence's 1. With 0 there is no such term:
+        this model then neither trains nor regularises the variables of `decoder` and of the likelihood, and
+        runs the decoder in inference mode, but leaves the objects themselves as trainable as they were.
+        Keeping the reconstruction is the improved variant, IDEC (Guo et al., 2017); note that here it is
+        summed over the features.
 
     Attributes
     ----------
@@ -99,32 +104,67 @@ class DeepEmbeddedClustering(Autoencoder):
 
     def __init__(self, encoder, decoder, *, clusters, reconstruction=0.0, **kwargs):
         super().__init__(encoder, decoder, **kwargs)
-        if isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < 2:
-            raise ValueError(f"clusters must be a whole number >= 2, got {clusters!r}")
-        if not reconstruction >= 0:
-            raise ValueError(f"reconstruction must be >= 0, got {reconstruction!r}")
-        self.clusters, self.reconstruction = clusters, float(reconstruction)
-        if not self.reconstruction:
-            decoder.trainable = False  # no gradient would reach it
-        shape = (clusters, encoder.output_shape[-1])
+        self.clusters = checks.whole_number("clusters", clusters, least=2)
+        self.reconstruction = checks.number("reconstruction", reconstruction, least=0)
+        shape = (self.clusters, encoder.output_shape[-1])
         start = keras.initializers.RandomNormal(stddev=1.0)
         self.centroids = self.add_weight(shape=shape, initializer=start, name="centroids")
 
-    def initialise(self, x, *, n_init=10, seed=0):
+    def call(self, x, training=None):
+        """Return {"code": (B, code), "reconstruction": (B, ...), raw}."""
+        code = self.encoder(self.visible(x, training=training), training=training)
+        decoding = training if self.reconstruction else False
+        return {"code": code, "reconstruction": self.decoder(code, training=decoding)}
+
+    def _is_reached(self, variable):
+        """Return whether the objective depends on a variable; what is the encoder's too always counts."""
+        if self.reconstruction:
+            return True
+        aside = {id(v) for part in (self.decoder, self.likelihood) for v in part.variables}
+        return id(variable) not in aside - {id(v) for v in self.encoder.variables}
+
+    # Keras trains what these list, on every backend; `decoder.trainable` would freeze the caller's object.
+    @property
+    def trainable_variables(self):
+        """What `fit` trains."""
+        return [variable for variable in super().trainable_variables if self._is_reached(variable)]
+
+    @property
+    def non_trainable_variables(self):
+        """All other variables, in the order of `variables`."""
+        trained = {id(variable) for variable in self.trainable_variables}
+        return [variable for variable in self.variables if id(variable) not in trained]
+
+    @property
+    def trainable_weights(self):
+        """What `fit` trains."""
+        return [weight for weight in super().trainable_weights if self._is_reached(weight)]
+
+    @property
+    def non_trainable_weights(self):
+        """All other weights, in the order of `weights`."""
+        trained = {id(weight) for weight in self.trainable_weights}
+        return [weight for weight in self.weights if id(weight) not in trained]
+
+    def initialize(self, x, *, n_init=10, seed=0):
         """Put the centroids at the k-means centres of the codes of `x`; return its clusters, int (n,)."""
+        n_init, seed = checks.whole_number("n_init", n_init), checks.seed("seed", seed)
         kmeans = KMeans(self.clusters, n_init=n_init, random_state=seed).fit(self.encode(x))
         self.centroids.assign(kmeans.cluster_centers_)
         return kmeans.labels_
 
     def assign(self, x, *, batch_size=512):
-        """Return the soft assignment of `x`: ndarray (n, ...) -> (n, J); ``argmax(1)`` is the cluster."""
-        codes = self.encode(x, batch_size=batch_size)
-        return ops.convert_to_numpy(soft_assignment(ops.convert_to_tensor(codes), self.centroids))
+        """Return the soft assignment of `x`: (n, ...) -> ndarray (n, J); ``argmax(1)`` is the cluster."""
+        codes = checks.parts(self.encode(x, batch_size=batch_size), rows=2**14)
+        return np.concatenate(
+            [ops.convert_to_numpy(soft_assignment(ops.convert_to_tensor(c), self.centroids)) for c in codes]
+        )
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the loss as every autoencoder does; without `y`, the target P is the batch's own."""
         if y is None:
-            y = ops.stop_gradient(target_distribution(soft_assignment(y_pred["code"], self.centroids)))
+            code = ops.cast(y_pred["code"], self.centroids.dtype)
+            y = ops.stop_gradient(target_distribution(soft_assignment(code, self.centroids)))
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def terms(self, target, out):

@@ -1,6 +1,9 @@
 """Clustering: the figures against brute force, the objective against the paper's formulas in NumPy."""
 
 import itertools
+import os
+import subprocess
+import sys
 import warnings
 
 import keras
@@ -61,6 +64,11 @@ def test_labels_and_clusters_must_match(pair):
         matched_accuracy(*pair)
 
 
+def test_labels_without_a_number_are_refused():
+    with pytest.raises(ValueError, match=r"labels must be finite: 1 of its 2 .* row 1; leave out"):
+        matched_accuracy([0, np.nan], [0, 1])
+
+
 def test_soft_assignment_by_hand():
     # Squared distances 0 and 4 to the one code, 1 and 1 to the other.
     q = np.asarray(soft_assignment(np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 0.0], [2.0, 0.0]])))
@@ -119,7 +127,7 @@ def figures(model, *data, **options):
 
 def test_the_terms_are_those_of_the_papers():
     model = build(reconstruction=0.5, likelihood="gaussian")
-    model.initialise(X)
+    model.initialize(X)
     q = model.assign(X).astype("float64")
     error = np.mean(np.sum((X - model.reconstruct(X)) ** 2, axis=1))
     p = RNG.dirichlet(np.ones(CLUSTERS), N).astype("float32")
@@ -141,7 +149,7 @@ def test_the_terms_are_those_of_the_papers():
 def test_the_gradients_are_those_of_the_paper():
     """Xie et al. (2016), equations 4 and 5, with one degree of freedom; P counts as a constant."""
     model = build()
-    model.initialise(X)
+    model.initialize(X)
     codes, centroids = tf.constant(model.encode(X)), model.centroids
     with tf.GradientTape() as tape:
         tape.watch(codes)
@@ -156,9 +164,9 @@ def test_the_gradients_are_those_of_the_paper():
     np.testing.assert_allclose(by_centroid, -pull.sum(axis=0), atol=1e-5)
 
 
-def test_initialise_is_k_means_on_the_codes():
+def test_initialize_is_k_means_on_the_codes():
     model = build()
-    clusters = model.initialise(X, n_init=3, seed=5)
+    clusters = model.initialize(X, n_init=3, seed=5)
     kmeans = KMeans(CLUSTERS, n_init=3, random_state=5).fit(model.encode(X))
     np.testing.assert_allclose(model.centroids, kmeans.cluster_centers_, rtol=1e-5)
     np.testing.assert_array_equal(clusters, kmeans.labels_)
@@ -167,7 +175,7 @@ def test_initialise_is_k_means_on_the_codes():
 
 def test_self_training_sharpens_the_assignment_and_leaves_the_decoder_alone():
     model = build()
-    model.initialise(X)
+    model.initialize(X)
     target, before = np.asarray(target_distribution(model.assign(X))), model.assign(X)
     decoder, centroids = model.decoder.get_weights(), model.centroids.numpy().copy()
     history = model.fit(X, target, epochs=4, verbose=0).history
@@ -179,10 +187,99 @@ def test_self_training_sharpens_the_assignment_and_leaves_the_decoder_alone():
         np.testing.assert_array_equal(old, new)
 
 
+def a_decoder_with_state():
+    """A decoder that has trainable variables, a regulariser, and an average that moves in training."""
+    return keras.Sequential(
+        [
+            keras.Input((CODE,)),
+            keras.layers.Dense(8, "tanh", kernel_regularizer="l2"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(FEATURES),
+        ]
+    )
+
+
+def test_nothing_borrowed_is_frozen_or_changed():
+    encoder, decoder = blocks.dense_encoder((FEATURES,), CODE, hidden=8), a_decoder_with_state()
+    model = DeepEmbeddedClustering(encoder, decoder, clusters=CLUSTERS, likelihood="gaussian")
+    model.compile(keras.optimizers.Adam(0.01))
+    before, code = decoder.get_weights(), encoder.get_weights()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # "gradients do not exist" is one
+        history = model.fit(X, epochs=2, verbose=0, batch_size=16).history
+    assert set(history) == {"loss", "clustering"}, "a decoder that is not trained is not regularised"
+    assert decoder.trainable
+    assert len(decoder.trainable_variables) == 6
+    for old, new in zip(before, decoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert not np.array_equal(code[0], encoder.get_weights()[0])
+    trained = [*encoder.trainable_variables, model.centroids]
+    assert {id(v) for v in model.trainable_variables} == {id(v) for v in trained}
+    assert {id(v) for v in model.trainable_weights} == {id(v) for v in trained}
+    for part, rest, whole in (
+        (model.trainable_variables, model.non_trainable_variables, model.variables),
+        (model.trainable_weights, model.non_trainable_weights, model.weights),
+    ):
+        assert sorted(map(id, part + rest)) == sorted(map(id, whole))
+    again = DeepEmbeddedClustering(encoder, decoder, clusters=CLUSTERS, reconstruction=0.1)
+    assert len(again.trainable_variables) == 4 + 6 + 1, "the same decoder trains where it is asked to"
+
+
+def test_a_shared_kernel_and_a_learned_variance():
+    """What the encoder shares with the decoder is trained; a variance that nothing asks for is not."""
+    from aelib import layers, likelihoods
+
+    encoder = blocks.dense_encoder((FEATURES,), CODE, hidden=())
+    decoder = keras.Sequential([keras.Input((CODE,)), layers.TiedDense(encoder.layers[-1])])
+    model = DeepEmbeddedClustering(
+        encoder, decoder, clusters=CLUSTERS, likelihood=likelihoods.Gaussian(variance="learned")
+    )
+    assert {id(v) for v in model.trainable_variables} == {
+        id(v) for v in [*encoder.trainable_variables, model.centroids]
+    }
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_gives_the_same_figures(policy):
+    whole = build(reconstruction=0.5, likelihood="gaussian")
+    try:
+        keras.config.set_dtype_policy(policy)
+        half = build(reconstruction=0.5, likelihood="gaussian")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    half.set_weights(whole.get_weights())
+    assert figures(half, X)["loss"] == pytest.approx(figures(whole, X)["loss"], rel=0.02)
+
+
+ON_JAX = """
+import warnings
+import keras, numpy as np
+from aelib import blocks
+from aelib.clustering import DeepEmbeddedClustering
+warnings.simplefilter("error", UserWarning)
+x = np.random.default_rng(0).random((20, 6), dtype="float32")
+decoder = blocks.dense_decoder(6, 2, hidden=4)
+model = DeepEmbeddedClustering(blocks.dense_encoder(6, 2, hidden=4), decoder, clusters=3)
+model.compile("adam")
+before, code = decoder.get_weights(), model.encoder.get_weights()
+model.fit(x, batch_size=20, epochs=1, verbose=0)
+assert decoder.trainable and all(map(np.array_equal, before, decoder.get_weights()))
+assert not np.array_equal(code[0], model.encoder.get_weights()[0])
+"""
+
+
+def test_the_decoder_is_left_alone_on_jax():
+    pytest.importorskip("jax")
+    quickly = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    env = os.environ | {"KERAS_BACKEND": "jax", "AELIB_PROGRESS": "0"} | quickly
+    run = subprocess.run([sys.executable, "-c", ON_JAX], env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 def test_a_saved_model_assigns_the_same(weight, tmp_path):
     model = build(reconstruction=weight)
-    model.initialise(X)
+    model.initialize(X)
     model.fit(X, epochs=1, verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -206,6 +303,18 @@ def test_a_wrong_number_of_clusters_is_shown(clusters):
 def test_a_wrong_weight_is_shown(weight):
     with pytest.raises(ValueError, match=f"reconstruction must be >= 0, got {weight!r}"):
         build(reconstruction=weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_init": 0}, "n_init must be a whole number >= 1, got 0"),
+        ({"seed": -1}, "seed must be .* >= 0, got -1"),
+    ],
+)
+def test_wrong_options_of_initialize_are_shown(options, message):
+    with pytest.raises(ValueError, match=message):
+        build().initialize(X, **options)
 
 
 def test_a_wrong_target_is_shown():
