@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from constriction import stream
 
+from aelib import checks
+
 HEADER = struct.Struct("<2sBII")  # magic, version and flag, checksum, number of images
 PRIOR = struct.Struct("<Bfi")  # family, step, number of units
 MAGIC, VERSION, OWN_PRIOR = b"ae", 1, 0x80
 LIMIT = 2**15  # whole numbers from -LIMIT to LIMIT - 1 can be coded
 FAMILIES = ("laplace", "gaussian")
+_FILL = "drop or fill these rows before they are encoded"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +42,11 @@ class Prior:
     @classmethod
     def fit(cls, codes, step):
         """Fit both families to training codes, (n, K), and return the one that needs fewer bits for them."""
-        codes = np.asarray(codes, np.float64)
-        if codes.ndim != 2 or not codes.size or not np.isfinite(codes).all():
-            raise ValueError(f"codes must be finite, of shape (n >= 1, K >= 1), got shape {codes.shape}")
-        if not step > 0:
-            raise ValueError(f"step must be > 0, got {step!r}")
-        step = float(np.float32(step))  # as it is stored
+        codes = np.asarray(checks.array("codes", codes), np.float64)
+        if codes.ndim != 2 or not codes.size:
+            raise ValueError(f"codes must have shape (n >= 1, K >= 1), got {codes.shape}")
+        checks.finite("codes", codes, remedy=_FILL)
+        step = float(np.float32(checks.number("step", step, above=0)))  # as it is stored
         grid = codes / step
         middle = np.median(grid, axis=0)
         fits = (
@@ -57,13 +59,16 @@ class Prior:
 
     def round(self, codes):
         """Return the multiples of the step next to `codes`: (n, K) -> int32 (n, K)."""
-        codes = np.asarray(codes, np.float64)
+        codes = np.asarray(checks.array("codes", codes), np.float64)
         if codes.ndim != 2 or codes.shape[1] != len(self.location):
             raise ValueError(f"codes must have shape (n, {len(self.location)}), got {codes.shape}")
+        checks.finite("codes", codes, remedy=_FILL)
         grid = np.round(codes / self.step)
         if not (np.abs(grid + 0.5) < LIMIT).all():
             worst = np.abs(codes).max()
-            raise ValueError(f"a code of {worst:g} is not within {LIMIT} steps of {self.step:g}")
+            raise ValueError(
+                f"codes must be within {LIMIT} steps of {self.step:g}, got {worst:g}: take a larger step"
+            )
         return grid.astype(np.int32)
 
     def _model(self, rows):
@@ -117,6 +122,7 @@ def encode_to_bytes(model, x, *, prior=None, step=None):
     model : Autoencoder
         Its code must have the shape (n, K). The receiver needs its decoder.
     x : array (n, ...)
+        Or whatever else `Autoencoder.encode` takes.
     prior : Prior, optional
         Known to the receiver. Without it one is fitted to the codes of `x` and travels along.
     step : float, optional
@@ -129,7 +135,7 @@ def encode_to_bytes(model, x, *, prior=None, step=None):
     """
     if (prior is None) == (step is None):
         raise ValueError(f"give either a prior or a step, got prior={prior!r} and step={step!r}")
-    codes = model.encode(np.asarray(x))
+    codes = model.encode(x)
     own = b""
     if prior is None:
         prior = Prior.fit(codes, step)

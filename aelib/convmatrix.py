@@ -9,22 +9,23 @@ of zeros of padding "same" comes last, as in TensorFlow.
 """
 
 import math
-import operator
 
 import numpy as np
 from scipy import sparse
 
+from aelib import checks
+
+PADDINGS = ("valid", "same")
+
 
 def _axes(name, value, count, *, least=1):
-    """Read one whole number for all axes, or one for each."""
-    values = (value,) * count if np.ndim(value) == 0 else tuple(value)
-    try:
-        whole = tuple(operator.index(v) for v in values if not isinstance(v, bool))
-    except TypeError:
-        whole = ()
-    if not whole or len(whole) != count or min(whole) < least:
+    """Return one whole number for each axis; a single one stands for all."""
+    values = checks.whole_numbers(name, value, least=least)
+    if np.ndim(value) == 0:
+        return values * count
+    if not values or len(values) != count:
         raise ValueError(f"{name} must be a whole number >= {least}, or {count} of them, got {value!r}")
-    return whole
+    return values
 
 
 def _convolved(size, kernel, stride, padding):
@@ -82,8 +83,7 @@ def output_shape(
     count = 1 if np.ndim(input_shape) == 0 else len(input_shape)
     sizes = _axes("input_shape", input_shape, count)
     kernels, steps = _axes("kernel_size", kernel_size, count), _axes("strides", strides, count)
-    if padding not in ("valid", "same"):
-        raise ValueError(f"padding must be 'valid' or 'same', got {padding!r}")
+    checks.choice("padding", padding, PADDINGS)
     if transposed:
         extras = (None,) * count
         if output_padding is not None:
@@ -138,6 +138,7 @@ def _kernel(kernel, shape, channel):
             "kernel must be numbers of shape (kh, kw) or (kh, kw, c_in, c_out), "
             f"got {kernel.dtype} of shape {kernel.shape}"
         )
+    checks.finite("kernel", kernel, remedy="an unknown weight cannot be multiplied with")
     form = ("h", "w") if kernel.ndim == 2 else ("h", "w", kernel.shape[channel])
     if len(shape) != len(form) or shape[2:] != form[2:]:
         form = ", ".join(map(str, form))

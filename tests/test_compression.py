@@ -112,11 +112,23 @@ def test_another_decoder_or_prior_is_found(model, images):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Prior.fit(np.zeros((0, 3)), 1.0), r"shape \(0, 3\)"),
-        (lambda: Prior.fit([[np.nan]], 1.0), "finite"),
-        (lambda: Prior.fit([[1.0]], 0.0), "got 0.0"),
+        (lambda: Prior.fit(np.zeros((0, 3)), 1.0), r"codes must have shape .*, got \(0, 3\)"),
+        (
+            lambda: Prior.fit([[1.0], [np.nan]], 1.0),
+            "codes must be finite: 1 of its 2 .* row 1; drop or fill",
+        ),
+        (
+            lambda: Prior.fit([[1.0]], 1.0).round([[np.inf]]),
+            "codes must be finite: 1 of its 1 .* drop or fill",
+        ),
+        (lambda: Prior.fit([[1.0]], 0.0), "step must be > 0, got 0.0"),
+        (lambda: Prior.fit([[1.0]], float("nan")), "step must be > 0, got nan"),
+        (lambda: Prior.fit([[1.0]], "1"), "step must be > 0, got '1'"),
         (lambda: Prior.fit([[1.0]], 1.0).round([[1.0, 2.0]]), r"\(n, 1\), got \(1, 2\)"),
-        (lambda: Prior.fit([[1.0]], 1.0).round([[1e6]]), "1e.06 is not within 32768 steps of 1"),
+        (
+            lambda: Prior.fit([[1.0]], 1.0).round([[1e6]]),
+            "within 32768 steps of 1, got 1e.06: take a larger step",
+        ),
         (lambda: Prior.from_bytes(b"abc"), "got 3"),
         (lambda: Prior.from_bytes(bytes(9)), "not a prior"),
     ],

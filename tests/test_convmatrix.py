@@ -108,6 +108,12 @@ def test_by_hand():
     assert (one_channel != matrix).nnz == 0
 
 
+def test_numpys_numbers_are_numbers():
+    options = {"strides": np.int64(2), "padding": "same"}
+    assert output_shape(np.int32(5), np.uint8(3), **options) == 3
+    assert output_shape(np.array([5, 4]), [3, 3], **options) == (3, 2)
+
+
 def test_inserted_zeros():
     wide = insert_zeros([[1, 2], [3, 4]], 3, strides=2, padding="same", output_padding=0)
     expected = np.zeros((5, 5), int)
@@ -179,12 +185,19 @@ def test_refuses_what_keras_refuses(padding, strides):
         (lambda: convolution_matrix(np.ones((3, 3)), (5, 5), strides=0), "strides must .* got 0"),
         (lambda: convolution_matrix(np.ones((3, 3)), (5, 5), strides=(1, 1, 1)), r"got \(1, 1, 1\)"),
         (lambda: convolution_matrix(np.ones((3, 3)), (5, 5), strides=True), "got True"),
-        (lambda: convolution_matrix(np.ones((3, 3)), (5, 5), padding="full"), "'same', got 'full'"),
-        (lambda: convolution_matrix(np.ones((3, 3)), (5, 0)), r"input_shape must .* got \(5, 0\)"),
+        (
+            lambda: convolution_matrix(np.ones((3, 3)), (5, 5), padding="full"),
+            "padding must be one of valid, same; got 'full'",
+        ),
+        (
+            lambda: convolution_matrix(np.ones((3, 3)), (5, 0)),
+            "input_shape must be a whole number >= 1, got 0",
+        ),
         (lambda: convolution_matrix(np.ones((3, 3)), 5), r"shape \(h, w\), got \(5,\)"),
         (lambda: convolution_matrix(np.ones((3, 3)), (5, 5, 1)), r"shape \(h, w\), got \(5, 5, 1\)"),
         (lambda: convolution_matrix(np.ones((3, 3, 1)), (5, 5)), r"got float64 of shape \(3, 3, 1\)"),
         (lambda: convolution_matrix([["a"]], (5, 5)), "kernel must be numbers"),
+        (lambda: convolution_matrix([[np.nan, 1.0]], (5, 5)), "kernel must be finite: 1 of its 2 .* row 0"),
         (lambda: convolution_matrix(np.ones((0, 3)), (5, 5)), r"got float64 of shape \(0, 3\)"),
         (lambda: convolution_matrix(np.ones((3, 3, 2, 1)), (5, 5, 4)), r"\(h, w, 2\), got \(5, 5, 4\)"),
         (lambda: zero_inserted(np.ones((5, 5, 2)), np.ones((3, 3, 2, 1))), r"\(h, w, 1\), got \(5, 5, 2\)"),
