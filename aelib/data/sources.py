@@ -77,11 +77,21 @@ class Spec:
             if y.min() < 0 or y.max() >= len(self.class_names):
                 wanted = f"0 to {len(self.class_names) - 1}"
                 raise ValueError(f"{where}: y_{part} must be from {wanted}, got {y.min()} to {y.max()}")
-            # Written so that NaN fails too, and so does what float32 cannot hold.
-            if self.dtype is np.floating and not (good := np.abs(x) <= np.finfo(np.float32).max).all():
-                raise ValueError(f"{where}: x_{part} must be finite, got {x[~good][0]}")
+            if self.dtype is np.floating:
+                _check_finite(f"{where}: x_{part}", x)
             checked += [x[:rows], y[:rows]]
         return tuple(checked)
+
+
+def _check_finite(name, x):
+    """Refuse NaN, infinity, and what float32 cannot hold."""
+    bad = ~(np.abs(x) <= np.finfo(np.float32).max)  # NaN compares as False
+    if bad.any():
+        row = int(np.argmax(bad.any(axis=tuple(range(1, x.ndim)))))
+        raise ValueError(
+            f"{name} must be finite: {np.count_nonzero(bad)} of its {x.size} numbers are not, the first in "
+            f"row {row}, got {x[bad][0]}"
+        )
 
 
 def read_idx(path):
