@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from aelib import checks
+
 #: Levels of grey that are kept: the eye hardly tells them from 256, and the file is a third smaller.
 GREYS = 64
 
@@ -73,8 +75,9 @@ def short(value):
 
 def position(start, count):
     """Return a position, which may count from the end, as one from the beginning."""
-    if not -count <= start < count:
-        raise ValueError(f"start must be a position among {count}, got {start!r}")
+    start = checks.whole_number("start", start, least=-count)
+    if start >= count:
+        raise ValueError(f"start must be a position among {count}, got {start}")
     return start % count
 
 

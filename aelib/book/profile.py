@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from aelib import data
+from aelib import checks, data
 
 NAMES = ("full", "quick")
 
@@ -40,11 +40,12 @@ class Profile:
 
     def epochs(self, full):
         """Return `full` epochs, or at most 2 in the quick profile."""
+        full = checks.whole_number("epochs", full, least=0)
         return self.pick(full, min(full, 2))
 
     def take(self, x, quick=512):
         """Return all of the array `x`, or its first `quick` rows in the quick profile."""
-        return self.pick(x, x[:quick])
+        return self.pick(x, x[: checks.whole_number("quick", quick)])
 
 
 #: The profile of this process, read once from the environment variable ``AELIB_PROFILE``.

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import sparse
 
 from aelib.book.interactive import Figure, position, short
-from aelib.plots import COLOURS
+from aelib.plots import COLORS
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _drawn(grids, across=20):
     figure = matplotlib.figure.Figure((0.3 * right, 0.3 * foot), dpi=100, facecolor="white", layout="none")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(-0.5, right - 0.5), ylim=(foot - 1.25, -1.25))
     ax.set_axis_off()
-    fills = {"w": COLOURS["autoencoder"] + "40", "r": COLOURS["validation"] + "40", ".": "none"}
+    fills = {"w": COLORS["autoencoder"] + "40", "r": COLORS["validation"] + "40", ".": "none"}
     for (name, values, marks), (left, top) in zip(grids, corners, strict=True):
         ax.text(left, top - 0.3, name, fontsize=8, family="DejaVu Sans")
         for (r, c), text in np.ndenumerate(np.array(values, object)):

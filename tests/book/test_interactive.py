@@ -110,6 +110,14 @@ def test_short(value, text):
         (lambda: interactive.slider(frames(), [1, 2, 3], "s", alt="a", captions=["x"]), "got 3, 3 and 1"),
         (lambda: interactive.slider(frames(), [1, 2, 3], "s", alt=" "), "alt must .* got ' '"),
         (lambda: interactive.slider(frames(), [1, 2, 3], "s", alt="a", start=3), "among 3, got 3"),
+        (
+            lambda: interactive.slider(frames(), [1, 2, 3], "s", alt="a", start=-4),
+            "start must be .* >= -3, got -4",
+        ),
+        (
+            lambda: interactive.slider(frames(), [1, 2, 3], "s", alt="a", start=0.5),
+            "start must be .* got 0.5",
+        ),
         (lambda: interactive.slider(2 * frames(), [1, 2, 3], "s", alt="a"), r"in \[0, 1\]; got float32 from"),
         (lambda: interactive.slider(frames() * np.nan, [1, 2, 3], "s", alt="a"), "from nan to nan"),
         (lambda: interactive.slider(frames().astype(int), [1, 2, 3], "s", alt="a"), "got int64"),

@@ -33,6 +33,14 @@ def test_unknown_name_is_shown():
         Profile("fast")
 
 
+@pytest.mark.parametrize("number", [-1, 2.5, True])
+def test_what_is_no_number_of_epochs_or_rows_is_shown(number):
+    with pytest.raises(ValueError, match=f"epochs must be a whole number >= 0, got {number}"):
+        Profile().epochs(number)
+    with pytest.raises(ValueError, match=f"quick must be a whole number >= 1, got {number}"):
+        Profile("quick").take(np.arange(3), quick=number)
+
+
 def test_profile_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Profile().name = "quick"
