@@ -39,7 +39,7 @@ def number(name, value, *, least=None, most=None, above=None, below=None):
         raise ValueError(f"{name} must be {wanted}, got {_shown(value)}")
     try:
         result = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be {wanted}, got {_shown(value)}") from None
     inside = (
         math.isfinite(result)
@@ -245,7 +245,7 @@ def _numbered(value):
 
 def _shown(value):
     """Show a value as its user wrote it: NumPy's numbers without their type, long ones cut."""
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}…"
