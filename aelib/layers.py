@@ -1,7 +1,5 @@
 """Layers that autoencoders need and Keras lacks: corruptions, sparse and random codes, tied weights."""
 
-from contextlib import contextmanager
-
 import keras
 from keras import ops
 
@@ -19,7 +17,6 @@ __all__ = [
     "TiedDense",
     "VectorQuantizer",
     "retie",
-    "sharing",
 ]
 
 _register = keras.saving.register_keras_serializable("aelib")
@@ -118,22 +115,6 @@ class KSparse(keras.layers.Layer):
         return super().get_config() | {"k": self.k, "per": self.per}
 
 
-_encoders = []
-
-
-@contextmanager
-def sharing(encoder):
-    """Let the tied layers that are rebuilt inside the block take their sources, by name, from `encoder`.
-
-    Keras shares no layers between two models when it loads them.
-    """
-    _encoders.append({layer.name: layer for layer in encoder.layers})
-    try:
-        yield
-    finally:
-        _encoders.pop()
-
-
 @_register
 class TiedDense(keras.layers.Layer):
     """A dense layer with another one's kernel, transposed, and a bias of its own: (B, K) -> (B, D).
@@ -208,9 +189,7 @@ class TiedDense(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         """Rebuild the layer from `get_config`, with a source of its own; `retie` gives it the encoder's."""
-        name = config["source"]["config"]["name"]
-        source = _encoders[-1].get(name) if _encoders else None
-        return cls(**config | {"source": source or keras.saving.deserialize_keras_object(config["source"])})
+        return cls(**config | {"source": keras.saving.deserialize_keras_object(config["source"])})
 
 
 def retie(decoder, encoder):
