@@ -65,7 +65,7 @@ class Autoencoder(keras.Model):
         self.likelihood = architecture.masked_like(encoder, likelihoods.get(likelihood))
         architecture.check_last_activation(decoder, self.likelihood)
         # Keras locks a built model against new metrics, so the trackers live where it does not look.
-        self.bookkeeping = SimpleNamespace(trackers={}, judged=True)
+        self.bookkeeping = SimpleNamespace(trackers={}, judged=True, jit_compile="auto")
 
     def call(self, x, training=None):
         """Return {"code": (B, code), "reconstruction": (B, ...), raw}."""
@@ -108,6 +108,7 @@ class Autoencoder(keras.Model):
                 "an autoencoder's loss is the sum of its terms: choose likelihood=, or override terms(); for "
                 f"other figures call aelib.metrics on model.reconstruct(x); got {refused}"
             )
+        self.bookkeeping.jit_compile = kwargs.get("jit_compile", "auto")
         super().compile(optimizer=optimizer, **kwargs)
         if architecture.input_shape(self.encoder) is not None:
             self._prepare(self._zeros())
