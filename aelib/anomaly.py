@@ -1,45 +1,173 @@
 """How odd a sample is to a model of normal ones, and a threshold that keeps its promise on false alarms.
 
 Every score is higher for odder samples. Train the model on normal samples only, and calibrate the threshold
-on normal samples that it was not trained on.
+on normal samples that it was not trained on. What `fit` takes, the scores take: arrays and memory maps of any
+dtype, pipelines, batches; memory holds a part of them at a time.
 """
 
 from fractions import Fraction
 from math import ceil, floor
 
 import numpy as np
-from scipy import stats
+from keras import ops
+from scipy import linalg, stats
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
 
-from aelib import bounds
+from aelib import batches, bounds, checks
+from aelib.likelihoods import Likelihood, Masked, Mixed
+
+#: Samples go through a model in pieces of about so many numbers: 8 MB in float32.
+_PIECE = 2**21
+_DIVERGED = "the model's training has diverged; scale the data, or lower the learning rate"
 
 
 def errors(model, x, *, per_feature=False, batch_size=512):
     """Return the squared error of the reconstruction: the mean of each sample, or the map.
 
+    Where the model's likelihood is `Masked`, only what is observed counts: the mean is over the observed
+    features, so that a padded sequence is not judged by its length.
+
     Parameters
     ----------
     model : Autoencoder
         Or anything whose ``reconstruct(x, batch_size=...)`` returns an array like `x`.
-    x : array (n, ...)
+    x : array (n, ...), or any source of batches that `fit` takes
     per_feature : bool
-        Return the squared error of every feature, an error map in the shape of `x`, instead of their mean.
+        Return the squared error of every feature, an error map in the shape of `x`, instead of their mean;
+        NaN where nothing was observed.
     batch_size : int
 
     Returns
     -------
     ndarray (n,), or (n, ...) with `per_feature`
         In squared units of `x`.
+
+    Raises
+    ------
+    ValueError
+        For data that the model's likelihood cannot explain, such as pixels on 0 to 255 for a Bernoulli one,
+        for a sample of which nothing is observed, and where the reconstruction is not finite.
     """
-    x = np.asarray(x)
-    reconstruction = np.asarray(model.reconstruct(x, batch_size=batch_size))
-    if x.ndim < 2 or reconstruction.shape != x.shape:
-        raise ValueError(
-            f"x and its reconstruction must share a shape (n, ...), got {x.shape}, {reconstruction.shape}"
+    checks.flag("per_feature", per_feature)
+
+    def score(rows, observed, first):
+        reconstruction = np.asarray(model.reconstruct(rows, batch_size=batch_size))
+        if rows.ndim < 2 or reconstruction.shape != rows.shape:
+            raise ValueError(
+                "x and its reconstruction must share a shape (n, ...), got "
+                f"{rows.shape}, {reconstruction.shape}"
+            )
+        checks.finite("the reconstruction", reconstruction, remedy=_DIVERGED, first_row=first)
+        # Whole numbers would wrap round.
+        squares = np.square(rows.astype(np.result_type(rows.dtype, np.float32)) - reconstruction)
+        if per_feature:
+            return squares if observed is None else np.where(observed, squares, np.nan)
+        if observed is None:
+            return squares.reshape(len(rows), -1).mean(axis=1, dtype=np.float64)
+        counts = _something(observed.reshape(len(rows), -1).sum(axis=1), first)
+        return np.where(observed, squares, 0).reshape(len(rows), -1).sum(axis=1, dtype=np.float64) / counts
+
+    return _by_pieces(model, x, batch_size, score)
+
+
+def nll(model, x, *, per_feature=False, batch_size=512):
+    """Return the negative log-likelihood of each sample given its own code, per observed variable, in nats.
+
+    -log p(x | z = g(x)), the likelihood's constant included, divided by the number of variables that are
+    observed: the score for counts, categories and mixed tables, whose squared errors do not add up to
+    anything. A one-hot group is one variable. Of a variational model the code is the posterior's mean; what
+    the code itself costs is not counted: for that, see `negative_elbo`.
+
+    Parameters
+    ----------
+    model : Autoencoder
+    x : array (n, ...), or any source of batches that `fit` takes
+    per_feature : bool
+        Return the negative log-likelihood of every feature, in the shape of `x`, NaN where it is missing. Of
+        a one-hot group only the sum means something: it stands at the class that was observed.
+    batch_size : int
+
+    Returns
+    -------
+    ndarray (n,), or (n, ...) with `per_feature`
+        May be below 0: a density can be above 1.
+
+    Raises
+    ------
+    ValueError
+        As `errors`.
+    """
+    checks.flag("per_feature", per_feature)
+    if not isinstance(getattr(model, "likelihood", None), Likelihood):
+        raise TypeError(
+            f"nll asks the model's likelihood; {type(model).__name__} has none: use errors, or an Autoencoder"
         )
-    squares = np.square(x - reconstruction)
-    return squares if per_feature else squares.reshape(len(x), -1).mean(axis=1, dtype=np.float64)
+    likelihood = model.likelihood
+
+    def score(rows, observed, first):
+        scores = []
+        for part in checks.parts(rows, rows=batch_size):
+            raw = model.decoder(model.encode(part, batch_size=batch_size), training=False)
+            dtype = "float64" if "float64" in (str(raw.dtype), str(part.dtype)) else "float32"
+            raw, target = ops.cast(raw, dtype), ops.convert_to_tensor(part, dtype)
+            if per_feature:
+                cost = likelihood.feature_nll(target, raw) + likelihood.feature_constant(target)
+            else:
+                cost = likelihood.nll(target, raw) + likelihood.constant(target)
+            scores.append(ops.convert_to_numpy(cost))
+        scores = np.concatenate(scores)
+        checks.finite("the log-likelihood", scores, remedy=_DIVERGED, first_row=first)
+        if per_feature:
+            return scores if observed is None else np.where(observed, scores, np.nan)
+        observed = np.ones(rows.shape, bool) if observed is None else observed
+        return scores.astype(np.float64) / _something(_variables(likelihood, observed), first)
+
+    return _by_pieces(model, x, batch_size, score)
+
+
+def _by_pieces(model, x, batch_size, score):
+    """Join `score(rows, observed, number of the first)` over checked pieces of `x`, each an ndarray."""
+    batch_size = checks.whole_number("batch_size", batch_size)
+    likelihood = getattr(model, "likelihood", None)
+    likelihood = likelihood if isinstance(likelihood, Likelihood) else None
+    if hasattr(model, "checked_parts"):
+        parts = model.checked_parts(x, multiple=batch_size)
+    else:
+        parts = batches.parts("x", x, multiple=batch_size)
+    scores, first = [], 0
+    for part in parts:
+        most = max(1, _PIECE // max(1, part[:1].size))
+        most -= most % batch_size if most > batch_size else 0
+        for rows in checks.parts(part, rows=most):
+            observed = None
+            if likelihood is None:
+                checks.finite("x", rows, remedy="drop or fill these rows", first_row=first)
+            else:
+                likelihood.check(rows, name="x")
+                observed = likelihood.observed(rows)
+            scores.append(score(rows, observed, first))
+            first += len(rows)
+    return np.concatenate(scores)
+
+
+def _something(counts, first):
+    """Return how much is observed of each sample, (n,), where that is something."""
+    if not counts.all():
+        raise ValueError(f"nothing is observed in row {first + int(np.argmin(counts))} of x: drop such rows")
+    return counts
+
+
+def _variables(likelihood, observed):
+    """Count the variables of each sample that are observed: bool (n, ...) -> (n,)."""
+    if isinstance(likelihood, Masked):
+        return _variables(likelihood.likelihood, observed)
+    if isinstance(likelihood, Mixed):
+        groups = np.split(observed, np.cumsum(likelihood.columns)[:-1], axis=-1)
+        return sum(map(_variables, likelihood.likelihoods, groups))
+    if likelihood.support == "one-hot":
+        observed = observed.any(axis=-1)
+    return observed.reshape(len(observed), -1).sum(axis=1)
 
 
 class CodeDensity:
@@ -57,34 +185,93 @@ class CodeDensity:
     """
 
     def __init__(self, n_components=1, *, seed=0):
-        self.mixture = GaussianMixture(n_components, random_state=seed)
+        components = checks.whole_number("n_components", n_components)
+        self.mixture = GaussianMixture(components, random_state=checks.seed("seed", seed))
 
     def fit(self, code):
         """Fit the mixture to normal samples' codes, (n, K), and return self."""
-        self.mixture.fit(code)
+        self.mixture.fit(_codes(code))
         return self
 
     def score(self, code):
         """Return minus the log density of each code: (n, K) -> (n,)."""
-        return -self.mixture.score_samples(code)
+        return -self.mixture.score_samples(_codes(code))
 
 
-def likelihood(model, x, *, samples=50, weighted=True, seed=0):
-    """Return minus a lower bound on log p(x) of each sample, in nats: (n, ...) -> (n,).
+class Mahalanobis:
+    """How far a code lies from the mean of normal samples' codes, in their own standard deviations.
+
+    √((z - μ)ᵀ Σ⁻¹ (z - μ)), with the mean and the covariance of normal codes: Lee et al. (2018), for one
+    class. It orders samples as `CodeDensity` with one component does, and needs no unit.
+
+    Parameters
+    ----------
+    reg_covar : float
+        Added to the covariance's diagonal, as in scikit-learn's mixtures, so that a dead unit does no harm.
+
+    Attributes
+    ----------
+    location, covariance : ndarray (K,), (K, K)
+        Of the normal codes.
+    """
+
+    def __init__(self, *, reg_covar=1e-6):
+        self.reg_covar = checks.number("reg_covar", reg_covar, least=0)
+
+    def fit(self, code):
+        """Estimate mean and covariance from normal samples' codes, (n >= 2, K), and return self."""
+        code = _codes(code, least=2)
+        self.location = code.mean(axis=0)
+        self.covariance = np.atleast_2d(np.cov(code.T, bias=True))
+        try:
+            self._root = linalg.cholesky(
+                self.covariance + self.reg_covar * np.eye(len(self.location)), lower=True
+            )
+        except linalg.LinAlgError:
+            raise ValueError(
+                f"the covariance of the codes cannot be inverted, with reg_covar={self.reg_covar:g}: some "
+                "units are constant, or follow from others; raise reg_covar"
+            ) from None
+        return self
+
+    def score(self, code):
+        """Return the distance of each code: (n, K) -> (n,)."""
+        if not hasattr(self, "location"):
+            raise NotFittedError("there is no distance yet: fit it to codes of normal samples first")
+        code = _codes(code)
+        if code.shape[1] != len(self.location):
+            raise ValueError(f"codes must have shape (n, {len(self.location)}), got {code.shape}")
+        whitened = linalg.solve_triangular(self._root, (code - self.location).T, lower=True)  # (K, n)
+        return np.linalg.norm(whitened, axis=0)
+
+
+def _codes(code, least=1):
+    """Return codes as float64 (n, K), all finite."""
+    code = checks.samples("the codes", code, least=least)
+    if code.ndim != 2:
+        raise ValueError(f"the codes must have shape (n, K), got {code.shape}")
+    remedy = "the model that made them has diverged, or its data had gaps"
+    return checks.finite("the codes", code, remedy=remedy).astype(np.float64)
+
+
+def negative_elbo(model, x, *, samples=50, weighted=False, seed=0):
+    """Return the negative evidence lower bound of each sample, in nats: (n, ...) -> (n,).
+
+    It lies above -log p(x) in expectation.
 
     Parameters
     ----------
     model : VariationalAutoencoder
-    x : array (n, ...)
+    x : array (n, ...), or any source of batches that `fit` takes
     samples : int
         Codes drawn for each sample.
     weighted : bool
-        Take the importance-weighted bound (Burda et al., 2016); else the ELBO, averaged over the draws. See
-        `aelib.bounds`.
+        Take the importance-weighted bound (Burda et al., 2016), which is tighter the more codes are drawn;
+        otherwise the ELBO itself, averaged over the draws. See `aelib.bounds`.
     seed : int
         Of the draws: the same samples in the same order get the same scores.
     """
-    estimate = bounds.log_likelihood if weighted else bounds.elbo
+    estimate = bounds.log_likelihood if checks.flag("weighted", weighted) else bounds.elbo
     return -estimate(model, x, samples=samples, seed=seed).each
 
 
@@ -98,7 +285,7 @@ class Threshold:
 
     Parameters
     ----------
-    false_alarms : float
+    alpha : float
         The level α in (0, 1): the share of normal samples that may be taken for anomalies.
 
     Attributes
@@ -109,10 +296,8 @@ class Threshold:
         The calibration scores, sorted.
     """
 
-    def __init__(self, false_alarms=0.05):
-        if not 0 < false_alarms < 1:
-            raise ValueError(f"false_alarms must be in (0, 1), got {false_alarms!r}")
-        self.false_alarms = float(false_alarms)
+    def __init__(self, alpha=0.05):
+        self.alpha = checks.inner_share("alpha", alpha)
 
     def fit(self, scores):
         """Calibrate on the scores of fresh normal samples, (n,), and return self.
@@ -124,12 +309,12 @@ class Threshold:
         """
         scores = np.sort(_finite(scores))
         # As a fraction: in floating point, (n + 1) α may fall short of the whole number that it is.
-        level = Fraction(str(self.false_alarms))
+        level = Fraction(str(self.alpha))
         above = floor((len(scores) + 1) * level)
         if not above:
             raise ValueError(
-                f"false_alarms={self.false_alarms} needs at least {ceil(1 / level) - 1} calibration scores,"
-                f" got {len(scores)}"
+                f"alpha={self.alpha} needs at least {ceil(1 / level) - 1} calibration scores, "
+                f"got {len(scores)}"
             )
         self.scores, self.value = scores, float(scores[-above])
         self._shape = above, len(scores) + 1 - above
@@ -158,9 +343,7 @@ class Threshold:
         interval, (low, high). It shrinks with the root of n.
         """
         self._fitted()
-        if not 0 < level < 1:
-            raise ValueError(f"level must be in (0, 1), got {level!r}")
-        low, high = stats.beta(*self._shape).interval(level)
+        low, high = stats.beta(*self._shape).interval(checks.inner_share("level", level))
         return float(low), float(high)
 
     def _fitted(self):
@@ -169,7 +352,8 @@ class Threshold:
 
 
 def _finite(scores):
-    scores = np.asarray(scores, np.float64)
-    if scores.ndim != 1 or not np.isfinite(scores).all():
-        raise ValueError(f"scores must be finite, of shape (n,), got shape {scores.shape}")
-    return scores
+    """Return scores as float64 (n,), all finite."""
+    scores = checks.array("scores", scores).astype(np.float64)
+    if scores.ndim != 1:
+        raise ValueError(f"scores must have shape (n,), got {scores.shape}")
+    return checks.finite("scores", scores, remedy="look at the samples that they belong to")

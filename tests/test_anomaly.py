@@ -1,20 +1,38 @@
 """Anomaly detection: scores against hand-computed ones, and the threshold's promise kept."""
 
 import pickle
+import tracemalloc
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.spatial.distance import mahalanobis
 from sklearn.exceptions import NotFittedError
 
 import aelib
-from aelib import anomaly, blocks, bounds
-from aelib.anomaly import CodeDensity, Threshold
+from aelib import anomaly, blocks, bounds, checks
+from aelib.anomaly import CodeDensity, Mahalanobis, Threshold
+from aelib.likelihoods import Masked, Mixed, Poisson
+
+FEATURES = 6
 
 
 def reconstructor(function):
     return SimpleNamespace(reconstruct=lambda x, batch_size: function(x))
+
+
+def linear(likelihood, features=FEATURES, raw=None, kind=aelib.Autoencoder):
+    """An autoencoder with a code of two, on tables."""
+    code = 4 if kind is aelib.VariationalAutoencoder else 2
+    encoder = blocks.dense_encoder((features,), code, hidden=())
+    return kind(encoder, blocks.dense_decoder((raw or features,), 2, hidden=()), likelihood=likelihood)
+
+
+@pytest.fixture
+def table():
+    return np.random.default_rng(0).normal(size=(9, FEATURES)).astype("float32")
 
 
 def test_errors_are_means_of_the_map():
@@ -24,18 +42,172 @@ def test_errors_are_means_of_the_map():
     np.testing.assert_allclose(anomaly.errors(model, x, per_feature=True), [[[1.0, 9.0]]] * 2)
 
 
-def test_errors_of_an_autoencoder():
-    encoder, decoder = blocks.dense_encoder((6,), 2, hidden=()), blocks.dense_decoder((6,), 2, hidden=())
-    model = aelib.Autoencoder(encoder, decoder, likelihood="gaussian")
-    x = np.random.default_rng(0).normal(size=(9, 6)).astype("float32")
-    wanted = ((x - model.reconstruct(x)) ** 2).mean(axis=1)
-    np.testing.assert_allclose(anomaly.errors(model, x, batch_size=4), wanted, rtol=1e-5)
+def test_errors_of_an_autoencoder(table):
+    model = linear("gaussian")
+    wanted = ((table - model.reconstruct(table)) ** 2).mean(axis=1)
+    np.testing.assert_allclose(anomaly.errors(model, table, batch_size=4), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("x", [np.zeros(3), np.zeros((3, 2))])
 def test_errors_refuse_other_shapes(x):
     with pytest.raises(ValueError, match="share a shape"):
         anomaly.errors(reconstructor(lambda x: x if x.ndim == 1 else x[:, :1]), x)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool", "float16", "float64"])
+def test_whole_numbers_do_not_wrap_round(dtype):
+    x = np.array([[0, 1], [1, 1]], dtype)
+    model = reconstructor(lambda x: np.ones_like(x))
+    np.testing.assert_array_equal(anomaly.errors(model, x), [0.5, 0.0])
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return (self.x[3 * i : 3 * i + 3],)
+
+
+@pytest.mark.parametrize("score", [anomaly.errors, anomaly.nll])
+def test_every_source_of_batches_gets_the_scores_of_the_array(score, table):
+    import tensorflow as tf
+
+    model = linear("gaussian", kind=aelib.VariationalAutoencoder)
+    wanted = score(model, table)
+    for source in (Batches(table), tf.data.Dataset.from_tensor_slices(table).batch(4), iter([table])):
+        np.testing.assert_allclose(score(model, source), wanted, rtol=1e-5)
+
+
+def peak(function):
+    """Bytes that NumPy and Python hold at most while a function runs."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("score", [anomaly.errors, anomaly.nll])
+def test_a_memory_map_is_read_in_pieces(score, tmp_path, monkeypatch):
+    """All sizes an eighth of the true ones: 16 MB on disk for 128, pieces of 1 MB for 8."""
+    monkeypatch.setattr(checks, "PART_BYTES", checks.PART_BYTES // 8)
+    monkeypatch.setattr(anomaly, "_PIECE", anomaly._PIECE // 8)
+    x = np.memmap(tmp_path / "x", "float32", "w+", shape=(2**14, 256))
+    model = linear("gaussian", features=256)
+    score(model, x[:1024])  # what is built at the first call stays
+    assert peak(lambda: score(model, x)) < x.nbytes / 2
+    assert peak(lambda: anomaly.errors(reconstructor(lambda x: x), x)) < x.nbytes / 2
+
+
+def test_pixels_on_another_scale_are_refused():
+    model = linear("bernoulli")
+    x = np.full((4, FEATURES), 200, "uint8")
+    for score in (anomaly.errors, anomaly.nll):
+        with pytest.raises(ValueError, match="got numbers from 200 to 200: divide by 255"):
+            score(model, x)
+
+
+def test_nan_is_refused_where_nothing_masks_it(table):
+    table[5, 1] = np.nan
+    for model in (linear("gaussian"), reconstructor(lambda x: np.zeros_like(x))):
+        with pytest.raises(ValueError, match=r"x must be finite: 1 of .* row 5"):
+            anomaly.errors(model, table)
+
+
+def test_a_model_that_has_diverged_is_refused(table):
+    with pytest.raises(ValueError, match=r"reconstruction must be finite: 54 of .* training has diverged"):
+        anomaly.errors(reconstructor(lambda x: x * np.nan), table)
+    model = linear("gaussian")
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    with pytest.raises(ValueError, match="log-likelihood must be finite"):
+        anomaly.nll(model, table)
+
+
+def test_only_what_is_observed_counts(table):
+    model = linear(Masked("gaussian"))
+    gaps = table.copy()
+    gaps[0, :3] = gaps[4, 5] = np.nan
+    squares = (table - model.reconstruct(gaps)) ** 2
+    observed = ~np.isnan(gaps)
+    wanted = [row[seen].mean() for row, seen in zip(squares, observed, strict=True)]
+    np.testing.assert_allclose(anomaly.errors(model, gaps), wanted, rtol=1e-5)
+    maps = anomaly.errors(model, gaps, per_feature=True)
+    np.testing.assert_array_equal(np.isnan(maps), ~observed)
+    np.testing.assert_allclose(maps[observed], squares[observed], rtol=1e-5)
+    # Gaussian of variance ½: the squared error and ½ log π for each cell.
+    nats = np.array(wanted) + 0.5 * np.log(np.pi)
+    np.testing.assert_allclose(anomaly.nll(model, gaps), nats, rtol=1e-5)
+    maps = anomaly.nll(model, gaps, per_feature=True)
+    np.testing.assert_allclose(np.nanmean(maps, axis=1), nats, rtol=1e-5)
+    np.testing.assert_array_equal(np.isnan(maps), ~observed)
+
+
+@pytest.mark.parametrize("score", [anomaly.errors, anomaly.nll])
+def test_a_sample_with_nothing_observed_is_refused_by_its_number(score, table, monkeypatch):
+    monkeypatch.setattr(anomaly, "_PIECE", 12)  # two rows at a time
+    table[7] = np.nan
+    with pytest.raises(ValueError, match="nothing is observed in row 7 of x"):
+        score(linear(Masked("gaussian")), table, batch_size=1)
+
+
+def test_padding_does_not_make_a_sequence_odd():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(4, 20, 300)
+    x = rng.normal(size=(300, 20, 2)).astype("float32")
+    x[np.arange(20) >= lengths[:, None]] = -9
+    encoder = blocks.recurrent_encoder((20, 2), 3, units=(4,), mask_value=-9.0)
+    model = aelib.Autoencoder(
+        encoder, blocks.recurrent_decoder((20, 2), 3, units=(4,)), likelihood="gaussian"
+    )
+    for score in (anomaly.errors, anomaly.nll):
+        assert abs(np.corrcoef(score(model, x), lengths)[0, 1]) < 0.15
+    squares = np.square(x - model.reconstruct(x)).mean(axis=(1, 2))
+    assert np.corrcoef(squares, lengths)[0, 1] < -0.8  # padded steps counted: the shorter, the odder
+
+
+def test_nll_of_counts_is_their_distributions(table):
+    model, counts = linear("poisson"), np.random.default_rng(1).poisson(3, (9, FEATURES))
+    rates = model.reconstruct(counts)
+    np.testing.assert_allclose(
+        anomaly.nll(model, counts, batch_size=4), -stats.poisson(rates).logpmf(counts).mean(axis=1), rtol=1e-4
+    )
+
+
+def test_a_group_of_classes_is_one_variable():
+    """Two numbers, three classes, a count: four variables in six columns."""
+    likelihood = Mixed([(2, "gaussian"), (3, "categorical"), (1, Poisson())])
+    rng = np.random.default_rng(0)
+    x = np.concatenate(
+        [rng.normal(size=(8, 2)), np.eye(3)[rng.integers(3, size=8)], rng.poisson(2, (8, 1))], 1
+    )
+    model = linear(Masked(likelihood))
+    means = model.reconstruct(x)
+    parts = np.concatenate(
+        [
+            np.square(x[:, :2] - means[:, :2]) + 0.5 * np.log(np.pi),
+            -np.log((x * means)[:, 2:5].sum(axis=1, keepdims=True)),
+            -stats.poisson(means[:, 5:]).logpmf(x[:, 5:]),
+        ],
+        axis=1,
+    )
+    np.testing.assert_allclose(anomaly.nll(model, x), parts.mean(axis=1), rtol=1e-4)
+    assert anomaly.errors(model, x).shape == (8,)
+    x[:, 2:5] = np.nan
+    means = model.reconstruct(x)
+    number = np.square(x[:, :2] - means[:, :2]).sum(axis=1) + np.log(np.pi)
+    count = -stats.poisson(means[:, 5]).logpmf(x[:, 5])
+    np.testing.assert_allclose(anomaly.nll(model, x), (number + count) / 3, rtol=1e-4)
+
+
+def test_nll_asks_for_a_likelihood(table):
+    with pytest.raises(TypeError, match="SimpleNamespace has none: use errors"):
+        anomaly.nll(reconstructor(lambda x: x), table)
 
 
 def test_code_density_of_one_gaussian_is_its_formula():
@@ -52,14 +224,53 @@ def test_two_components_see_the_gap_between_them():
     assert middle > on + 10
 
 
+@pytest.mark.parametrize("distance", [CodeDensity(), Mahalanobis()])
+def test_codes_that_are_not_finite_are_refused(distance):
+    code = np.random.default_rng(0).normal(size=(20, 2))
+    distance.fit(code)
+    code[3, 0] = np.nan
+    for method in (distance.fit, distance.score):
+        with pytest.raises(
+            ValueError, match=r"codes must be finite: 1 of its 40 .* row 3; the model"
+        ):
+            method(code)
+        with pytest.raises(ValueError, match=r"codes must have shape \(n, K\), got \(20,\)"):
+            method(code[:, 0])
+
+
+def test_the_distance_of_codes_is_scipys_and_orders_as_the_density():
+    rng = np.random.default_rng(0)
+    code, fresh = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 3)) + 5, rng.normal(size=(5, 3))
+    inverse = np.linalg.inv(np.cov(code.T, bias=True))
+    wanted = [mahalanobis(row, code.mean(axis=0), inverse) for row in fresh]
+    distance = Mahalanobis().fit(code).score(fresh)
+    np.testing.assert_allclose(distance, wanted, rtol=1e-4)
+    density = CodeDensity().fit(code).score(fresh)
+    np.testing.assert_allclose(np.diff(density), np.diff(distance**2 / 2), rtol=1e-3)
+
+
+def test_a_dead_unit_does_no_harm_to_distances():
+    code = np.random.default_rng(0).normal(size=(50, 2))
+    dead = np.c_[code, np.zeros(50)]
+    wanted = Mahalanobis().fit(code).score(code)
+    np.testing.assert_allclose(Mahalanobis().fit(dead).score(dead), wanted, rtol=1e-5)
+    with pytest.raises(ValueError, match="cannot be inverted, with reg_covar=0"):
+        Mahalanobis(reg_covar=0).fit(dead)
+
+
+def test_distances_need_a_fit_and_codes_of_its_width():
+    with pytest.raises(NotFittedError, match="fit it"):
+        Mahalanobis().score(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"codes must have shape \(n, 2\), got \(1, 3\)"):
+        Mahalanobis().fit(np.eye(2)).score(np.zeros((1, 3)))
+
+
 @pytest.mark.parametrize("weighted", [True, False])
-def test_likelihood_is_minus_the_bound(weighted):
-    encoder, decoder = blocks.dense_encoder((6,), 4, hidden=()), blocks.dense_decoder((6,), 2, hidden=())
-    model = aelib.VariationalAutoencoder(encoder, decoder, likelihood="gaussian")
-    x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
-    score = anomaly.likelihood(model, x, samples=3, weighted=weighted, seed=5)
-    bound = bounds.importance_weighted_bound(model, x, 3, seed=5)
-    wanted = bound if weighted else bounds.elbo(model, x, samples=3, seed=5)
+def test_the_score_is_minus_the_bound(weighted, table):
+    model = linear("gaussian", kind=aelib.VariationalAutoencoder)
+    score = anomaly.negative_elbo(model, table, samples=3, weighted=weighted, seed=5)
+    bound = bounds.importance_weighted_bound(model, table, 3, seed=5)
+    wanted = bound if weighted else bounds.elbo(model, table, samples=3, seed=5)
     np.testing.assert_allclose(score, -wanted.each, rtol=1e-6)
 
 
@@ -112,18 +323,33 @@ def test_a_threshold_survives_pickling():
 
 @pytest.mark.parametrize("level", [0, 1, -0.1, 5, float("nan")])
 def test_refuses_a_level_that_is_no_share(level):
-    with pytest.raises(ValueError, match="false_alarms must be in"):
+    with pytest.raises(ValueError, match=r"alpha must be in \(0, 1\)"):
         Threshold(level)
-    with pytest.raises(ValueError, match="level must be in"):
+    with pytest.raises(ValueError, match=r"level must be in \(0, 1\)"):
         Threshold().fit(np.arange(99.0)).spread(level)
 
 
-@pytest.mark.parametrize("scores", [[1.0, np.nan], [np.inf], [[1.0]], 3.0])
-def test_refuses_scores_that_are_not_finite_rows(scores):
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (
+            [1.0, np.nan, np.nan],
+            r"scores must be finite: 2 of its 3 .* the first in row 1",
+        ),
+        ([np.inf], "scores must be finite: 1 of its 1"),
+        ([[1.0]], r"scores must have shape \(n,\), got \(1, 1\)"),
+        (3.0, r"scores must have shape \(n,\), got \(\)"),
+    ],
+)
+def test_refuses_scores_that_are_not_finite_rows(scores, message):
     threshold = Threshold(0.5).fit([1.0, 2.0])
     for method in (Threshold(0.5).fit, threshold.predict, threshold.p_values):
-        with pytest.raises(ValueError, match="finite, of shape"):
+        with pytest.raises(ValueError, match=message):
             method(scores)
+
+
+def test_no_scores_are_no_alarms():
+    assert Threshold(0.5).fit([1.0, 2.0]).predict([]).shape == (0,)
 
 
 @pytest.mark.parametrize("method", ["predict", "p_values", "spread"])
