@@ -55,9 +55,10 @@ class GaussianNoise(_Corruption):
     def __init__(self, stddev, *, clip="auto", seed=None, **kwargs):
         super().__init__(seed=seed, **kwargs)
         self.stddev = checks.number("stddev", stddev, least=0)
-        if clip != "auto" and not isinstance(clip, bool):
-            raise ValueError(f"clip must be 'auto', True or False, got {clip!r}")
-        self.clip = clip
+        if isinstance(clip, str) and clip == "auto":
+            self.clip = clip
+        else:
+            self.clip = checks.flag("clip, where it is not 'auto',", clip)
 
     def corrupt(self, x):
         """Return `x` with noise, of the same shape."""
