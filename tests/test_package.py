@@ -55,7 +55,7 @@ def siblings(name):
 
 def floor(name):
     """The number of the floor that a module stands on; applications stand on the top one."""
-    return next((number for number, names in enumerate(FLOORS) if name in names), len(FLOORS))
+    return next((number for number, names in enumerate(FLOORS) if name.split(".")[0] in names), len(FLOORS))
 
 
 def at_top_level(node):

@@ -1,0 +1,309 @@
+"""Likelihoods of features of one kind, and the names that stand for them. Import from `aelib.likelihoods`."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from aelib import checks
+from aelib.autodiff import lgamma
+from aelib.likelihoods.base import Likelihood
+
+_register = keras.saving.register_keras_serializable("aelib")
+
+
+@_register
+class Bernoulli(Likelihood):
+    """Independent Bernoulli features, for data in [0, 1]; the raw output is their logits.
+
+    The term is the binary cross-entropy in nats, from logits, so that no probability is ever rounded to 0 or
+    1. For grey targets its minimum is not 0 but the pixels' own entropy: see `aelib.metrics.bce_floor`.
+    """
+
+    support = "unit interval"
+    reads_logits = True
+
+    def feature_nll(self, target, raw):
+        """Return log(1 + e^raw) - target · raw: (B, ...), (B, ...) -> (B, ...)."""
+        return ops.softplus(raw) - target * raw
+
+    def mean(self, raw):
+        """Return the probabilities."""
+        return ops.sigmoid(raw)
+
+    def sample(self, raw, seed=None):
+        """Draw zeros and ones."""
+        draw = keras.random.uniform(ops.shape(raw), dtype=raw.dtype, seed=seed)
+        return ops.cast(draw < ops.sigmoid(raw), raw.dtype)
+
+    def _remedy(self, low, high):
+        if low >= 0 and high <= 255:
+            return "divide by 255, or choose likelihood='gaussian'"
+        return "choose likelihood='gaussian', or bring them to [0, 1]"
+
+
+@_register
+class Gaussian(Likelihood):
+    """Independent normal features; the raw output is their means.
+
+    Parameters
+    ----------
+    variance : float, "learned" or "predicted"
+        A number in squared units of the data: the term is ‖x - mean‖² / (2 variance), and with ½, the
+        default, the plain **squared error**; the constant ½ log 2π·variance a feature is left out of it.
+        ``"learned"``: one variance for all features, trained with the nets (Rybkin et al., 2021).
+        ``"predicted"``: the decoder gives the log-variance of every feature after all the means (Nix &
+        Weigend, 1994). The last two keep ½ log variance in the term, which can then be below 0.
+    """
+
+    def __init__(self, variance=0.5, **kwargs):
+        super().__init__(**kwargs)
+        if variance not in ("learned", "predicted"):
+            try:
+                variance = checks.number("variance", variance, above=0)
+            except ValueError as error:
+                raise ValueError(f"{error}; or 'learned', or 'predicted'") from None
+        self.variance = variance
+        if variance == "predicted":
+            self.outputs_per_feature = 2
+        if variance == "learned":
+            # A tenth of the log-variance: one number that has to move several units, where Adam moves a
+            # weight by its rate a step.
+            self.tenth = self.add_weight(shape=(), initializer="zeros", name="tenth_log_variance")
+
+    def adapt(self, x):
+        """Warn of columns on other scales; start a learned variance at the mean of the data's own."""
+        checks.warn_of_scales("the data", x)
+        if self.variance == "learned":
+            rows = np.asarray(x[:10_000], np.float64).reshape(len(x[:10_000]), -1)
+            rows = rows[:, ~np.isnan(rows).all(axis=0)]
+            spread = float(np.mean(np.nanvar(rows, axis=0))) if rows.size else 0.0
+            if spread:  # one row shows none, and is no reason to start at certainty
+                self.tenth.assign(0.1 * math.log(max(spread, 1e-8)))
+
+    def _parts(self, raw):
+        """Return the means and the log-variances."""
+        if self.variance == "predicted":
+            mean, log_var = self.split(raw)
+            return mean, ops.clip(log_var, -20.0, 20.0)
+        if self.variance == "learned":
+            return raw, ops.clip(10.0 * ops.cast(self.tenth, raw.dtype), -20.0, 20.0)
+        return raw, math.log(self.variance)
+
+    def feature_nll(self, target, raw):
+        """Return (target - mean)² / (2 variance), and ½ log variance where that is not fixed."""
+        if isinstance(self.variance, float):
+            return ops.square(target - raw) / (2 * self.variance)
+        mean, log_var = self._parts(raw)
+        return 0.5 * (log_var + ops.square(target - mean) * ops.exp(-log_var))
+
+    def feature_constant(self, target):
+        """Return ½ log 2π, and ½ log variance where that is fixed."""
+        scale = self.variance if isinstance(self.variance, float) else 1.0
+        return ops.full_like(target, 0.5 * math.log(2 * math.pi * scale))
+
+    def mean(self, raw):
+        """Return the means."""
+        return self._parts(raw)[0]
+
+    def sample(self, raw, seed=None):
+        """Draw from the normal distributions."""
+        mean, log_var = self._parts(raw)
+        noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=seed)
+        return mean + ops.exp(0.5 * log_var) * noise
+
+    def get_config(self):
+        """Return what rebuilds the likelihood."""
+        return super().get_config() | {"variance": self.variance}
+
+
+@_register
+class Laplace(Likelihood):
+    """Independent Laplace features; the raw output is their medians.
+
+    The term is |x - median| / scale, with a scale of 1 the plain **absolute error**; log(2 scale) a feature
+    is left out of it.
+
+    Parameters
+    ----------
+    scale : float
+        Mean deviation from the median, in units of the data, above 0.
+    """
+
+    def __init__(self, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = checks.number("scale", scale, above=0)
+
+    def adapt(self, x):
+        """Warn of columns on other scales."""
+        checks.warn_of_scales("the data", x)
+
+    def feature_nll(self, target, raw):
+        """Return |target - raw| / scale."""
+        return ops.abs(target - raw) / self.scale
+
+    def feature_constant(self, target):
+        """Return log(2 scale)."""
+        return ops.full_like(target, math.log(2 * self.scale))
+
+    def mean(self, raw):
+        """Return the medians, which are the means as well."""
+        return ops.convert_to_tensor(raw)
+
+    def sample(self, raw, seed=None):
+        """Draw from the Laplace distributions."""
+        draw = keras.random.uniform(ops.shape(raw), -0.5 + 1e-6, 0.5, dtype=raw.dtype, seed=seed)
+        return raw - self.scale * ops.sign(draw) * ops.log1p(-2 * ops.abs(draw))
+
+    def get_config(self):
+        """Return what rebuilds the likelihood."""
+        return super().get_config() | {"scale": self.scale}
+
+
+@_register
+class Categorical(Likelihood):
+    """One class out of K: targets are one-hot along the last axis, the raw output is their logits.
+
+    The term is the cross-entropy in nats. `mean` gives the probabilities of the classes.
+    """
+
+    support = "one-hot"
+    reads_logits = True
+
+    def feature_nll(self, target, raw):
+        """Return -target · log softmax(raw); only the sum over the classes means something."""
+        return -target * ops.log_softmax(raw, axis=-1)
+
+    def mean(self, raw):
+        """Return the probabilities of the classes."""
+        return ops.softmax(raw, axis=-1)
+
+    def sample(self, raw, seed=None):
+        """Draw one class, one-hot."""
+        flat = ops.reshape(raw, (-1, raw.shape[-1]))
+        drawn = keras.random.categorical(flat, 1, seed=seed)[:, 0]
+        return ops.reshape(ops.one_hot(drawn, raw.shape[-1], dtype=raw.dtype), ops.shape(raw))
+
+    def _remedy(self, low, high):
+        return "turn class numbers into one-hot vectors with keras.ops.one_hot or np.eye(K)[y]"
+
+
+@_register
+class Poisson(Likelihood):
+    """Counts with independent Poisson distributions; the raw output is the logarithm of their rates."""
+
+    support = "counts"
+    reads_logits = True
+
+    def feature_nll(self, target, raw):
+        """Return e^raw - target · raw."""
+        return ops.exp(raw) - target * raw
+
+    def feature_constant(self, target):
+        """Return log target!."""
+        return lgamma(target + 1.0)
+
+    def mean(self, raw):
+        """Return the rates."""
+        return ops.exp(raw)
+
+    def sample(self, raw, seed=None):
+        """Draw counts, in NumPy; not differentiable, and not for compiled code."""
+        return _drawn(lambda rng: rng.poisson(np.exp(ops.convert_to_numpy(raw))), raw, seed)
+
+    def _remedy(self, low, high):
+        return "round them if they are counts, or choose likelihood='gaussian' (of their logarithm, say)"
+
+
+@_register
+class NegativeBinomial(Likelihood):
+    """Counts that vary more than Poisson's: variance μ + μ²/r (Lopez et al., 2018, section "scVI").
+
+    The decoder gives two numbers a feature: first the logarithms of all means μ, then those of all r.
+    """
+
+    support = "counts"
+    outputs_per_feature = 2
+    reads_logits = True
+
+    def feature_nll(self, target, raw):
+        """Return minus the logarithm of the probability, but for log target!."""
+        log_mean, log_r = self._parts(raw)
+        r = ops.exp(log_r)
+        # log(r/(r + μ)) and log(μ/(r + μ)), without forming the sum.
+        log_stop, log_go = -ops.softplus(log_mean - log_r), -ops.softplus(log_r - log_mean)
+        return -_log_rising(r, target) - r * log_stop - target * log_go
+
+    def _parts(self, raw):
+        """Return log μ and log r; r from 2e-9 to 5e8, where the distribution is Poisson's to all purposes."""
+        log_mean, log_r = self.split(raw)
+        return log_mean, ops.clip(log_r, -20.0, 20.0)
+
+    def feature_constant(self, target):
+        """Return log target!."""
+        return lgamma(target + 1.0)
+
+    def mean(self, raw):
+        """Return the means."""
+        return ops.exp(self._parts(raw)[0])
+
+    def sample(self, raw, seed=None):
+        """Draw counts, in NumPy; not differentiable, and not for compiled code."""
+        mean, r = (np.exp(np.float64(ops.convert_to_numpy(part))) for part in self._parts(raw))
+        return _drawn(lambda rng: rng.poisson(rng.gamma(r, mean / r)), raw, seed)
+
+    def _remedy(self, low, high):
+        return "round them if they are counts, or choose likelihood='gaussian' (of their logarithm, say)"
+
+
+def _log_rising(r, n):
+    """Return log Γ(r + n) - log Γ(r), r > 0, n >= 0, where the difference of large numbers would be noise.
+
+    From r = 16 on it is Stirling's series, whose next term is below 1e-11 there.
+    """
+    small, large = ops.minimum(r, 16.0), ops.maximum(r, 16.0)
+
+    def rest(x):
+        inverse = 1 / ops.square(x)
+        return (1 / 12 - (1 / 360 - inverse / 1260) * inverse) / x
+
+    series = n * ops.log(large) + (large + n - 0.5) * ops.log1p(n / large) - n
+    series = series + rest(large + n) - rest(large)
+    return ops.where(r < 16.0, lgamma(small + n) - lgamma(small), series)
+
+
+def _drawn(draw, raw, seed):
+    if isinstance(seed, keras.random.SeedGenerator):
+        seed = [abs(int(n)) for n in ops.convert_to_numpy(seed.next())]
+    return ops.cast(draw(np.random.default_rng(seed)), raw.dtype)
+
+
+_NAMES = {
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+    "laplace": Laplace,
+    "categorical": Categorical,
+    "poisson": Poisson,
+    "negative_binomial": NegativeBinomial,
+}
+
+
+def get(likelihood):
+    """Return a `Likelihood` from its name, its configuration, or itself.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    if isinstance(likelihood, Likelihood):
+        return likelihood
+    if isinstance(likelihood, dict):
+        return get(keras.saving.deserialize_keras_object(likelihood))
+    if isinstance(likelihood, str) and likelihood in _NAMES:
+        return _NAMES[likelihood]()
+    raise ValueError(
+        f"likelihood must be one of {', '.join(_NAMES)}, or an object such as aelib.likelihoods."
+        f"Gaussian('learned'); got {likelihood!r}"
+    )
