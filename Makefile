@@ -10,7 +10,7 @@ QUICK := AELIB_PROFILE=quick AELIB_DATA_DIR= AELIB_CACHE_DIR=$(CURDIR)/_build/no
 book: _build/html/index.html
 	@echo "The book is at file://$(CURDIR)/$<"
 
-_build/html/index.html: .venv/.installed $(GENERATED) _config.yml _toc.yml $(PAGES) $(wildcard aelib/*.py)
+_build/html/index.html: .venv/.installed $(GENERATED) _config.yml _toc.yml $(PAGES) $(wildcard aelib/*.py aelib/*/*.py)
 	$(BIN)/jupyter-book build book --config _config.yml --toc $(CURDIR)/_toc.yml --path-output . -W --keep-going --quiet
 	@touch $@
 

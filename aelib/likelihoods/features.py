@@ -122,7 +122,7 @@ class Gaussian(Likelihood):
 class Laplace(Likelihood):
     """Independent Laplace features; the raw output is their medians.
 
-    The term is |x - median| / scale, with a scale of 1 the plain **absolute error**; log(2 scale) a feature
+    The term is abs(x - median) / scale, with a scale of 1 the plain **absolute error**; log(2 scale) a feature
     is left out of it.
 
     Parameters
