@@ -7,9 +7,12 @@ call. The epochs, callbacks and metrics around it are those of `keras.Model.fit`
 cannot be done this way is left to `keras.Model.fit` itself: see `fit`.
 """
 
+import contextlib
+import functools
 import math
 import time
 import warnings
+from unittest import mock
 
 import keras
 import numpy as np
@@ -366,9 +369,11 @@ class _Program:
     """
 
     def __init__(self, model, kind, data, *, xla=False):
+        self.model = model
+        self.kind = kind
+        self.data = data
+        self.xla = xla
         self.steps = FIRST_STEPS
-        self.plain = _loop(model, kind, data, xla=False)
-        self.quick = _loop(model, kind, data, xla=True) if xla else self.plain
 
     def __call__(self, data, order, start, stop):
         """Take the steps from `start` to `stop`, whose samples stand in these rows of `order`.
@@ -380,8 +385,8 @@ class _Program:
         finite : bool
         """
         begun = time.perf_counter()
-        # A single step, such as that of a short last batch, is not worth a compilation of its own.
-        loop = self.quick if len(order) > 1 else self.plain
+        # A single step, such as that of a short last batch, is not worth XLA's time.
+        loop = _loop(self.model, self.kind, self.data, xla=self.xla and len(order) > 1)
         end, finite = loop(data, order, start, stop)
         done, finite = int(end) - start, bool(finite)
         if len(order) > 1:
@@ -419,21 +424,43 @@ def _tensorflow_loop(model, kind, data, xla):
 
         return tf.while_loop(lambda i, finite: (i < stop) & finite, take_one, (start, True))
 
-    # XLA compiles for one shape. Without it, batches of any length share one program.
-    any_length = (
+    # Batches of any length share one program; only XLA goes on to compile it for each length.
+    signature = (
         tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in data.arrays),
         tf.TensorSpec((None, None), "int32"),
         tf.TensorSpec((), "int32"),
         tf.TensorSpec((), "int32"),
     )
-    compiled = tf.function(take_steps, input_signature=any_length, autograph=False)
-    if xla:
-        compiled = tf.function(take_steps, jit_compile=True, autograph=False)
+    compiled = tf.function(take_steps, input_signature=signature, autograph=False, jit_compile=xla)
+    # Traced here, not by its first call: TensorFlow takes models that train in turn for a careless retracing.
+    with _one_generator():
+        compiled = compiled.get_concrete_function()
 
     def loop(data, order, start, stop):
         return compiled(data, tf.constant(order), tf.constant(start), tf.constant(stop))
 
     return loop
+
+
+@contextlib.contextmanager
+def _one_generator():
+    """Draw under XLA what TensorFlow draws without it.
+
+    XLA's own default are other numbers, and on a CPU it takes five to ten times as long to draw them.
+    """
+    import tensorflow as tf
+
+    philox = {
+        (tf.random, "stateless_normal"): "alg",
+        (tf.random, "stateless_uniform"): "alg",
+        (tf.random, "stateless_truncated_normal"): "alg",
+        (tf.nn.experimental, "stateless_dropout"): "rng_alg",
+    }
+    with contextlib.ExitStack() as stack:
+        for (module, name), argument in philox.items():
+            function = functools.partial(getattr(module, name), **{argument: "philox"})
+            stack.enter_context(mock.patch.object(module, name, function))
+        yield
 
 
 def _jax_loop(model, kind):
