@@ -113,7 +113,9 @@ def _is_plain(model):
     if keras.config.max_epochs() is not None or keras.config.max_steps_per_epoch() is not None:
         return False
     if keras.backend.backend() == "tensorflow":
-        return model._distribute_strategy is None
+        import tensorflow as tf
+
+        return model._distribute_strategy is None and not tf.config.functions_run_eagerly()
     return keras.backend.backend() == "jax" and model.jit_compile and not keras.distribution.distribution()
 
 
