@@ -6,7 +6,7 @@ GENERATED := book/_static/mathjax/tex-svg-full.js book/reference/results_tables.
 PAGES := $(filter-out $(GENERATED) book/_static/gallery/%,$(shell find book -name .ipynb_checkpoints -prune -o -type f -print))
 QUICK := AELIB_PROFILE=quick AELIB_DATA_DIR= AELIB_CACHE_DIR=$(CURDIR)/_build/no-data AELIB_PROGRESS=0 TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore::DeprecationWarning
 
-.PHONY: book read test lint unit notebooks run stale lab lock
+.PHONY: book read test lint unit notebooks run stale bench lab lock
 book: _build/html/index.html
 	@echo "The book is at file://$(CURDIR)/$<"
 
@@ -44,6 +44,9 @@ run: .venv/.installed
 
 stale: .venv/.installed
 	@$(BIN)/python -m tools.execute --list
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/peers.py
 
 lab: .venv/.installed
 	$(BIN)/jupyter lab book

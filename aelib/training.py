@@ -9,6 +9,7 @@ cannot be done this way is left to `keras.Model.fit` itself: see `fit`.
 
 import contextlib
 import functools
+import itertools
 import math
 import time
 import warnings
@@ -19,6 +20,8 @@ import numpy as np
 
 from aelib import layers, likelihoods
 
+#: A run of fewer steps is left to Keras: compiling a loop would take longer.
+FEW_STEPS = 256
 #: Seconds that one call of the program may take: in between, the bar moves and Ctrl-C is heard.
 CALL_SECONDS = 1.0
 #: Steps of the first call, when nothing is known yet of its pace.
@@ -65,7 +68,8 @@ def fit(model, ordinary, x, y=None, **options):
 
     Arrays are trained on by a compiled loop, on TensorFlow and JAX. Keras's own loop takes over for
     pipelines, `steps_per_epoch`, a `steps_per_execution` of the user's, eager runs, several devices, PyTorch,
-    and models that bring their own `train_step`; and, with a warning, for callbacks that act on every batch.
+    models that bring their own `train_step`, and runs of fewer than `FEW_STEPS` steps; with a warning, for
+    callbacks that act on every batch.
 
     Parameters
     ----------
@@ -87,36 +91,52 @@ def fit(model, ordinary, x, y=None, **options):
         When the loss is no longer finite; the message names the terms and the step.
     """
     callbacks = list(options.pop("callbacks", None) or ())
-    if _is_plain(model) and _are_plain(x, y, options):
-        watchers = sorted({type(each).__name__ for each in callbacks if _acts_on_batches(each)})
+    guarded = [*callbacks, _StopWhereNotFinite()]
+    if not _are_plain(x, y, options) or _is_special(model) or _is_short(x, options):
+        return ordinary(x, y, callbacks=guarded, **options)
+    run = _Run(model, (x, y, options.pop("sample_weight", None)), **options)
+    watchers = sorted({type(callback).__name__ for callback in callbacks if _acts_on_batches(callback)})
+    if _can_loop(model):
         if not watchers:
-            return _Run(model, (x, y, options.pop("sample_weight", None)), callbacks, **options).fit()
+            return run.fit(callbacks)
         warnings.warn(
             f"training hands over one batch at a time, which is slower, since {', '.join(watchers)} acts on "
             "every batch; where once an epoch will do, override on_epoch_end instead",
             stacklevel=3,
         )
-    return ordinary(x, y, callbacks=[*callbacks, _StopWhereNotFinite()], **options)
+    return run.fit_by(ordinary, guarded)
 
 
-def _is_plain(model):
-    """Return whether the model trains as Keras does by default: compiled, on one device, by its own steps."""
+def _is_short(x, options):
+    """Return whether the run is over before a loop of its own would be compiled."""
+    batches = math.ceil(len(x) / (options.get("batch_size") or 32))
+    return batches * options.get("epochs", 1) < FEW_STEPS
+
+
+def _is_special(model):
+    """Return whether the model trains in a way of its own: by its own steps, or on several devices."""
     own = ("train_step", "test_step", "make_train_function", "make_test_function", "compute_metrics")
     if any(_origin(model, name) != "keras" for name in own):
-        return False
+        return True
     if _origin(model, "evaluate") not in ("keras", "aelib"):
-        return False
+        return True
+    if keras.backend.backend() == "tensorflow" and model._distribute_strategy is not None:
+        return True
+    capped = (keras.config.max_epochs(), keras.config.max_steps_per_epoch()) != (None, None)
+    return capped or keras.distribution.distribution() is not None
+
+
+def _can_loop(model):
+    """Return whether the model's steps can be compiled into a loop."""
     if model.run_eagerly or model.steps_per_execution != 1 or not model.trainable_variables:
         return False
     if not isinstance(model.optimizer, keras.optimizers.Optimizer):
         return False
-    if keras.config.max_epochs() is not None or keras.config.max_steps_per_epoch() is not None:
-        return False
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return model._distribute_strategy is None and not tf.config.functions_run_eagerly()
-    return keras.backend.backend() == "jax" and model.jit_compile and not keras.distribution.distribution()
+        return not tf.config.functions_run_eagerly()
+    return keras.backend.backend() == "jax" and model.jit_compile
 
 
 def _origin(model, name):
@@ -194,13 +214,12 @@ class _StopWhereNotFinite(keras.callbacks.Callback):
 
 
 class _Run:
-    """One call of `fit`: the epochs, callbacks and validation around the compiled loop."""
+    """One call of `fit` on arrays: the epochs, callbacks and validation around the compiled loop."""
 
     def __init__(
         self,
         model,
         training,
-        callbacks,
         *,
         batch_size=None,
         epochs=1,
@@ -213,81 +232,97 @@ class _Run:
         validation_freq=1,
         **_,
     ):
-        if validation_data is not None and not isinstance(validation_data, tuple | list):
-            validation_data = (validation_data,)
-        if validation_split and validation_data is None:
+        validation = validation_data
+        if validation is not None and not isinstance(validation, tuple | list):
+            validation = (validation,)
+        if validation_split and validation is None:
             at = math.floor(len(training[0]) * (1 - validation_split))
-            validation_data = [None if array is None else array[at:] for array in training]
-            training = [None if array is None else array[:at] for array in training]
+            validation = _each(training, lambda array: array[at:])
+            training = _each(training, lambda array: array[:at])
         self.model = model
+        self.training = _without_none(training)
+        self.validation = None if validation is None else _without_none(validation)
         self.epochs = range(initial_epoch, epochs)
-        self.batch_size = int(batch_size or 32)
+        self.verbose = verbose
         self.shuffle = shuffle
+        self.batch_size = int(batch_size or 32)
         self.validation_batch_size = int(validation_batch_size or self.batch_size)
         self.validation_freq = validation_freq
-        self.steps = math.ceil(len(training[0]) / self.batch_size)
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        xla = _xla_pays(model, steps=self.steps * len(self.epochs), batch_size=self.batch_size)
-        self.training = _Data(training)
-        self.train_program = _Program(model, "train", self.training, xla=xla)
-        self.validation = None
-        if validation_data is not None:
-            self.validation = _Data(validation_data)
-            self.test_program = _Program(model, "test", self.validation, xla=model.jit_compile)
-        self.callbacks = keras.callbacks.CallbackList(
-            callbacks,
-            add_history=True,
-            add_progbar=verbose != 0,
-            verbose=verbose,
-            epochs=epochs,
-            steps=self.steps,
-            model=model,
+
+    def fit_by(self, ordinary, callbacks):
+        """Train by Keras's own loop, in the same order as by the compiled one."""
+        return ordinary(
+            _Batches(self.training, self.batch_size, self.shuffle),
+            epochs=self.epochs.stop,
+            verbose=self.verbose,
+            callbacks=callbacks,
+            validation_data=self.validation,
+            shuffle=False,
+            initial_epoch=self.epochs.start,
+            validation_batch_size=self.validation_batch_size,
+            validation_freq=self.validation_freq,
         )
 
-    def fit(self):
-        """Train, and return the history."""
+    def fit(self, callbacks):
+        """Train by the compiled loop, and return the history."""
         model, logs = self.model, None
+        steps = math.ceil(len(self.training[0]) / self.batch_size)
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        xla = _xla_pays(model, steps=steps * len(self.epochs), batch_size=self.batch_size)
+        train = _Program(model, "train", _Data(self.training), xla=xla)
+        test = None
+        if self.validation is not None:
+            test = _Program(model, "test", _Data(self.validation), xla=model.jit_compile)
+        callbacks = keras.callbacks.CallbackList(
+            callbacks,
+            add_history=True,
+            add_progbar=self.verbose != 0,
+            verbose=self.verbose,
+            epochs=self.epochs.stop,
+            steps=steps,
+            model=model,
+        )
         model.stop_training = False
-        self.callbacks.on_train_begin()
+        callbacks.on_train_begin()
         # `BackupAndRestore` has just told the model where it was interrupted.
         first = model._initial_epoch or self.epochs.start
         for epoch in range(first, self.epochs.stop):
             model.reset_metrics()
-            self.callbacks.on_epoch_begin(epoch)
-            self._train(epoch)
+            callbacks.on_epoch_begin(epoch)
+            self._train(train, callbacks, epoch)
             logs = _as_numbers(model.get_metrics_result())
-            if self.validation is not None and (epoch + 1) % self.validation_freq == 0:
-                logs |= {f"val_{name}": value for name, value in self._validate().items()}
-            self.callbacks.on_epoch_end(epoch, logs)
+            if test is not None and (epoch + 1) % self.validation_freq == 0:
+                logs |= {f"val_{name}": value for name, value in self._validate(test, callbacks).items()}
+            callbacks.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
         model.optimizer.finalize_variable_values(model.trainable_weights)
-        self.callbacks.on_train_end(logs)
+        callbacks.on_train_end(logs)
         return model.history
 
-    def _train(self, epoch):
-        order = _order(self.training.rows, self.batch_size, self.shuffle)
-        for start, stop, part in self.training.parts(order, self.batch_size, self.train_program):
-            self.callbacks.on_train_batch_begin(start)
-            done, finite = self.train_program(*part)
+    def _train(self, program, callbacks, epoch):
+        order = _order(len(self.training[0]), self.batch_size, self.shuffle)
+        for start, stop, call in program.calls(order, self.batch_size):
+            callbacks.on_train_batch_begin(start)
+            done, finite = call()
             logs = _as_numbers(self.model.get_metrics_result())
-            self.callbacks.on_train_batch_end(stop - 1, logs)
+            callbacks.on_train_batch_end(stop - 1, logs)
             if self.model.stop_training:
                 break
             if not finite:
                 check_finite(logs, f"at step {start + done} of epoch {epoch + 1}")
 
-    def _validate(self):
-        self.callbacks.on_test_begin()
+    def _validate(self, program, callbacks):
+        callbacks.on_test_begin()
         self.model.reset_metrics()
-        order = np.arange(self.validation.rows)
-        for start, stop, part in self.validation.parts(order, self.validation_batch_size, self.test_program):
-            self.callbacks.on_test_batch_begin(start)
-            self.test_program(*part)
-            self.callbacks.on_test_batch_end(stop - 1)
+        order = np.arange(len(self.validation[0]))
+        for start, stop, call in program.calls(order, self.validation_batch_size):
+            callbacks.on_test_batch_begin(start)
+            call()
+            callbacks.on_test_batch_end(stop - 1)
         logs = _as_numbers(self.model.get_metrics_result())
-        self.callbacks.on_test_end(logs)
+        callbacks.on_test_end(logs)
         return logs
 
 
@@ -295,12 +330,49 @@ def _as_numbers(logs):
     return {name: float(value) for name, value in logs.items()}
 
 
+def _each(arrays, change):
+    """Apply `change` to each of the arrays, the Nones left out; to one that stands twice, once."""
+    changed = {id(array): array for array in arrays if array is not None}
+    changed = {key: change(array) for key, array in changed.items()}
+    return tuple(changed.get(id(array)) for array in arrays)
+
+
+def _without_none(arrays):
+    """Return (x,), (x, y) or (x, y, weight); Keras, too, drops the weights of samples without targets."""
+    return tuple(itertools.takewhile(lambda array: array is not None, arrays))
+
+
 def _order(n, batch_size, shuffle):
-    """Return the order in which an epoch takes `n` samples, drawn as Keras draws it for arrays: (n,)."""
+    """Return the order in which an epoch takes `n` samples: (n,).
+
+    It is drawn by NumPy, which `keras.utils.set_random_seed` seeds. Keras's own loop does so on JAX only; on
+    TensorFlow it takes the same order in every epoch once a seed is set (Keras 3.15).
+    """
     if shuffle == "batch":
         starts = range(0, n, batch_size)
         return np.concatenate([start + np.random.permutation(min(batch_size, n - start)) for start in starts])
     return np.random.permutation(n) if shuffle else np.arange(n)
+
+
+class _Batches(keras.utils.PyDataset):
+    """Arrays for Keras's own loop, a batch at a time, in the order that the compiled loop would take."""
+
+    def __init__(self, arrays, batch_size, shuffle):
+        super().__init__()
+        self.arrays = arrays
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.order = np.arange(len(arrays[0]))
+
+    def __len__(self):
+        return math.ceil(len(self.order) / self.batch_size)
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return _each(self.arrays, lambda array: array[rows])
+
+    def on_epoch_begin(self):
+        self.order = _order(len(self.order), self.batch_size, self.shuffle)
 
 
 class _Data:
@@ -308,56 +380,50 @@ class _Data:
 
     Parameters
     ----------
-    arrays : sequence of ndarray or None
-        Inputs, targets and weights of the samples, as far as given.
+    arrays : tuple of ndarray (n, ...)
+        Inputs, targets and weights, as far as given.
     """
 
     def __init__(self, arrays):
-        x, y, weight = (*arrays, None, None)[:3]
-        # Keras, too, takes no weights without targets.
-        self.arrays = (x,) if y is None else (x, y) if weight is None else (x, y, weight)
-        self.rows = len(x)
-        self.row_bytes = sum({id(array): array[:1].nbytes for array in self.arrays}.values())
+        self.arrays = arrays
+        self.rows = len(arrays[0])
+        self.row_bytes = sum({id(array): array[:1].nbytes for array in arrays}.values())
         self.resident = None
         if self.rows * self.row_bytes <= RESIDENT_BYTES:
-            self.resident = self._placed(lambda array: array)
+            self.resident = _each(arrays, keras.ops.convert_to_tensor)
 
-    def _placed(self, choose):
-        """Put what `choose` returns of each array on the device; of one that stands twice, once."""
-        placed = {id(array): array for array in self.arrays}
-        placed = {key: keras.ops.convert_to_tensor(choose(array)) for key, array in placed.items()}
-        return tuple(placed[id(array)] for array in self.arrays)
+    def parts(self, order, batch_size, steps):
+        """Yield (start, stop, arguments of a loop) for the steps of an epoch; the last batch may be short.
 
-    def parts(self, order, batch_size, program):
-        """Yield (start, stop, arguments of `program`) for the steps of an epoch; the last may be short."""
+        `steps` is called for the number of steps that the next part may have.
+        """
         full = self.rows // batch_size
         matrix = np.asarray(order[: full * batch_size], "int32").reshape(full, batch_size)
         most = full
         if self.resident is None:
-            most = max(1, PART_BYTES // (batch_size * self.row_bytes))
+            most = min(full, max(1, PART_BYTES // (batch_size * self.row_bytes)))
         start = 0
         while start < full:
-            stop = min(full, start + most, start + program.steps)
-            yield start, stop, self._part(matrix, start, stop, min(most, full))
+            stop = min(full, start + most, start + steps())
+            yield start, stop, self._part(matrix, start, stop, most)
             start = stop
         if full * batch_size < self.rows:
             rest = np.asarray(order[None, full * batch_size :], "int32")
             yield full, full + 1, self._part(rest, 0, 1, 1)
 
     def _part(self, matrix, start, stop, most):
-        """Return (data, order, first step, end) with the data of these steps of the `matrix`."""
+        """Return (data, order, start, stop) that stand for these rows of the matrix."""
         if self.resident is not None:
             return self.resident, matrix, start, stop
-        # Always as many rows, since a program is compiled for the shape of the data.
-        wanted = matrix[start:stop].reshape(-1)
-        rows = np.zeros(most * matrix.shape[1], "int32")
-        rows[: len(wanted)] = wanted
-        order = np.arange(len(rows), dtype="int32").reshape(most, -1)
-        return self._placed(lambda array: array[rows]), order, 0, stop - start
+        # Always as many rows, since JAX and XLA compile for the shape of the data.
+        rows = np.zeros((most, matrix.shape[1]), "int32")
+        rows[: stop - start] = matrix[start:stop]
+        data = _each(self.arrays, lambda array: keras.ops.convert_to_tensor(array[rows.ravel()]))
+        return data, np.arange(rows.size, dtype="int32").reshape(rows.shape), 0, stop - start
 
 
 class _Program:
-    """A compiled loop over steps, in calls of about `CALL_SECONDS`.
+    """A compiled loop over the steps of an epoch, in calls of about `CALL_SECONDS`.
 
     Parameters
     ----------
@@ -365,7 +431,6 @@ class _Program:
     kind : {"train", "test"}
         Of the steps.
     data : _Data
-        The program is compiled for samples like these.
     xla : bool
         Whether TensorFlow is to compile by XLA; JAX always does.
     """
@@ -377,8 +442,13 @@ class _Program:
         self.xla = xla
         self.steps = FIRST_STEPS
 
-    def __call__(self, data, order, start, stop):
-        """Take the steps from `start` to `stop`, whose samples stand in these rows of `order`.
+    def calls(self, order, batch_size):
+        """Yield (start, stop, call) for an epoch in this order; `call()` takes these steps."""
+        for start, stop, part in self.data.parts(order, batch_size, lambda: self.steps):
+            yield start, stop, functools.partial(self._take, *part)
+
+    def _take(self, data, order, start, stop):
+        """Take the steps whose samples stand in these rows of `order`.
 
         Returns
         -------
@@ -388,8 +458,16 @@ class _Program:
         """
         begun = time.perf_counter()
         # A single step, such as that of a short last batch, is not worth XLA's time.
-        loop = _loop(self.model, self.kind, self.data, xla=self.xla and len(order) > 1)
-        end, finite = loop(data, order, start, stop)
+        xla = self.xla and len(order) > 1
+        loop = _loop(self.model, self.kind, self.data, xla=xla)
+        try:
+            end, finite = loop(data, order, start, stop)
+        except Exception:
+            if not xla or self.model.jit_compile:
+                raise
+            # Nobody asked for XLA, which cannot compile everything.
+            self.xla = False
+            return self._take(data, order, start, stop)
         done, finite = int(end) - start, bool(finite)
         if len(order) > 1:
             pace = done / (time.perf_counter() - begun)

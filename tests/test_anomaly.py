@@ -230,9 +230,7 @@ def test_codes_that_are_not_finite_are_refused(distance):
     distance.fit(code)
     code[3, 0] = np.nan
     for method in (distance.fit, distance.score):
-        with pytest.raises(
-            ValueError, match=r"codes must be finite: 1 of its 40 .* row 3; the model"
-        ):
+        with pytest.raises(ValueError, match=r"codes must be finite: 1 of its 40 .* row 3; the model"):
             method(code)
         with pytest.raises(ValueError, match=r"codes must have shape \(n, K\), got \(20,\)"):
             method(code[:, 0])

@@ -122,8 +122,8 @@ class Gaussian(Likelihood):
 class Laplace(Likelihood):
     """Independent Laplace features; the raw output is their medians.
 
-    The term is abs(x - median) / scale, with a scale of 1 the plain **absolute error**; log(2 scale) a feature
-    is left out of it.
+    The term is abs(x - median) / scale, with a scale of 1 the plain **absolute error**; log(2 scale) a
+    feature is left out of it.
 
     Parameters
     ----------
