@@ -188,9 +188,9 @@ class DeepEmbeddedClustering(Autoencoder):
         if not name.startswith("the target"):
             super()._check_target(target, name)
         elif target.shape[1:] != (self.clusters,):
-            raise ValueError(f"the target P must have shape (n, {self.clusters}), got {target.shape}")
+            raise ValueError(f"{name}, P, must have shape (n, {self.clusters}), got {target.shape}")
         else:
-            likelihoods.get("categorical").check(target, name="the target P")
+            likelihoods.get("categorical").check(target, name=f"{name}, P,")
 
     def get_config(self):
         """Return what `from_config` needs."""

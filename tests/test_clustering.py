@@ -318,5 +318,5 @@ def test_wrong_options_of_initialize_are_shown(options, message):
 
 
 def test_a_wrong_target_is_shown():
-    with pytest.raises(ValueError, match=r"the target P must have shape \(n, 4\), got \(40, 6\)"):
+    with pytest.raises(ValueError, match=r"P, must have shape \(n, 4\), got \(40, 6\)"):
         figures(build(), X, X, batch_size=N)
