@@ -140,7 +140,7 @@ class Laplace(Likelihood):
         checks.warn_of_scales("the data", x)
 
     def feature_nll(self, target, raw):
-        """Return |target - raw| / scale."""
+        """Return abs(target - raw) / scale."""
         return ops.abs(target - raw) / self.scale
 
     def feature_constant(self, target):
