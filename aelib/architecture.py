@@ -57,7 +57,8 @@ def last_activation(model):
         if isinstance(layer, kind):
             return name
     if layer is not None and not isinstance(layer, keras.layers.Layer):
-        return type(layer).__name__.lower()  # an operation: keras.ops.sigmoid, say
+        name = type(layer).__name__.lower()  # of an operation: keras.ops.sigmoid, say
+        return name if name in likelihoods.RANGES else None
     return getattr(getattr(layer, "activation", None), "__name__", None)
 
 

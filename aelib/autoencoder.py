@@ -269,10 +269,11 @@ class Autoencoder(keras.Model):
                 raise ValueError(f"{name} is a pipeline: let its batches be (x, y), and give no y beside it")
             batch, x = batches.peek(name, x)
             pair = batch if isinstance(batch, tuple | list) else (batch,)
-            first, target = (batches.as_array(name, part) for part in (*pair[:2], pair[0])[:2])
-            target = None if len(pair) < 2 else target
-            if len(pair) > 2 and pair[2] is not None:
-                _weights(pair[2], len(first))
+            first, target, weights = (*pair, None, None)[:3]
+            first = batches.as_array(name, first)
+            target = None if target is None else batches.as_array(f"the target of {name}", target)
+            if weights is not None:
+                _weights(weights, len(first))
         self._check_input(first, name)
         self._prepare_once(first, target)
         if target is None:

@@ -215,12 +215,6 @@ class _AutoencoderEstimator(BaseEstimator):
                 validation_data=validation,
                 verbose=0,
             ).history
-        if not np.isfinite(new["loss"]).all():
-            epoch = int(np.argmin(np.isfinite(new["loss"])))
-            raise FloatingPointError(
-                f"the loss is {new['loss'][epoch]} after epoch {epoch + 1} of {epochs}: bring the columns to "
-                "one scale (StandardScaler), or lower learning_rate"
-            )
         old = self.history_ if goes_on else {}
         self.model_, self.history_ = model, {name: [*old.get(name, []), *new[name]] for name in new}
         code = model.encode(x[:1])

@@ -167,6 +167,8 @@ def test_padding_does_not_make_a_sequence_odd():
     )
     for score in (anomaly.errors, anomaly.nll):
         assert abs(np.corrcoef(score(model, x), lengths)[0, 1]) < 0.15
+        maps = score(model, x, per_feature=True)
+        np.testing.assert_array_equal(np.isnan(maps[..., 0]), np.arange(20) >= lengths[:, None])
     squares = np.square(x - model.reconstruct(x)).mean(axis=(1, 2))
     assert np.corrcoef(squares, lengths)[0, 1] < -0.8  # padded steps counted: the shorter, the odder
 

@@ -20,9 +20,10 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import aelib
@@ -442,6 +443,9 @@ def test_early_stopping_stops_and_returns_to_the_best(plane):
     assert np.argmin(losses) == len(losses) - 3
     steps = int(net.model_.optimizer.iterations) / len(losses)
     assert steps == np.ceil(400 * 0.75 / 16)
+    seed = check_random_state(0).randint(2**31)
+    held_out = train_test_split(plane[0], test_size=0.25, random_state=seed)[1]
+    assert net.model_.evaluate(held_out, verbose=0)[0] == pytest.approx(min(losses), rel=1e-4)
 
 
 def test_rows_for_calibration_are_held_out_of_stopping_too(plane):
@@ -506,6 +510,8 @@ def test_columns_on_other_scales_are_warned_of(plane):
     wide = plane[0] * [1, 1, 1, 1, 1e-3, 1e2]
     with pytest.warns(UserWarning, match=r"X has columns on very different scales.* StandardScaler"):
         checks.warn_of_scales("X", gappy(wide))
+    with pytest.warns(UserWarning, match="on very different scales"):
+        quick(AutoencoderTransformer, epochs=1).fit(wide)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for fine in (plane[0], plane[0] * 1e3, plane[0] * [1, 1, 1, 1, 1, 1e-3], wide[:, None]):
