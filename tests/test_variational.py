@@ -224,7 +224,7 @@ def test_a_learned_variance_finds_the_size_of_the_errors(tmp_path):
     x = 0.5 + 0.1 * np.random.default_rng(0).normal(size=(512, *SHAPE)).astype("float32")
     model = build(likelihood="gaussian")
     model.compile(keras.optimizers.Adam(0.01))
-    model.fit(x, batch_size=128, epochs=10, verbose=0)
+    model.fit(x, batch_size=128, epochs=40, verbose=0)
     found = np.exp(10 * float(model.likelihood.tenth))
     assert found == pytest.approx(np.mean((model.reconstruct(x) - x) ** 2), rel=0.3)
     model.save(tmp_path / "model.keras")

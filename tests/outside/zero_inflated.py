@@ -29,10 +29,10 @@ class ZeroInflatedPoisson(aelib.likelihoods.Likelihood):
 
 
 if __name__ == "__main__":
+    keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    x = rng.poisson(np.exp(rng.normal(size=(300, 2)) @ rng.normal(size=(2, 8)))) * (
-        rng.random((300, 8)) < 0.6
-    )
+    rate = np.exp(rng.normal(size=(300, 2)) @ rng.normal(size=(2, 8)) / 2)
+    x = rng.poisson(rate) * (rng.random((300, 8)) < 0.6)
     if sys.argv[1] == "train":
         encoder, decoder = aelib.blocks.dense_encoder(8, 4), aelib.blocks.dense_decoder(16, 2)
         model = aelib.VariationalAutoencoder(encoder, decoder, likelihood=ZeroInflatedPoisson(), seed=0)
