@@ -525,7 +525,7 @@ def _tensorflow_loop(model, kind, data, xla):
 
 @contextlib.contextmanager
 def _philox():
-    """Draw by the Philox algorithm under XLA, too: its own default takes five to ten times as long on a CPU."""
+    """Draw by Philox under XLA, too: its own default takes five to ten times as long on a CPU."""
     import tensorflow as tf
 
     philox = {
