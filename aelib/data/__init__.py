@@ -7,10 +7,17 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import lazy_loader
 import numpy as np
 
 from aelib.data import standins
 from aelib.data.sources import KEYS, SPECS, read_newsgroups
+
+# Of one's own data; who only loads shall not wait for Keras, Pillow and scikit-learn.
+__getattr__, _, _lazy = lazy_loader.attach(
+    __name__, submod_attrs={"images": ["folder"], "series": ["spread", "windows"], "tables": ["Table"]}
+)
+__all__ = ["NAMES", "Dataset", "load", "loaded", "profile_name", "register_source", *_lazy]
 
 #: What `load` knows.
 NAMES = (*SPECS, "digits")
@@ -38,6 +45,10 @@ class Dataset:
     y_test: np.ndarray = field(repr=False)
     class_names: tuple
     source: str
+
+
+def __dir__():
+    return sorted(globals().keys() | set(__all__))
 
 
 def load(name, *, verbose=True):

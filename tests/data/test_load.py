@@ -795,3 +795,9 @@ def test_a_damaged_file_of_newsgroups_is_refused(folder, fetch, monkeypatch, pro
 def test_quick_replaces_a_damaged_cache_of_newsgroups(cache, fetch, quick):
     put(cache / "newsgroups", {"20news-bydate_py3.pkz": b"po"})
     assert data.load("newsgroups").source.startswith("stand-in")
+
+
+def test_every_public_name_resolves():
+    assert set(data.__all__) <= set(dir(data))
+    for name in data.__all__:
+        assert getattr(data, name) is not None
