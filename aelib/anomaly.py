@@ -3,6 +3,9 @@
 Every score is higher for odder samples. Train the model on normal samples only, and calibrate the threshold
 on normal samples that it was not trained on. What `fit` takes, the scores take: arrays and memory maps of any
 dtype, pipelines, batches; memory holds a part of them at a time.
+
+Windows of a series are samples like any others: (n, length) or (n, length, C) give a score a window, (n,), or
+with ``per_feature=True`` one a step, in the shape of the windows.
 """
 
 from fractions import Fraction
@@ -178,24 +181,38 @@ class CodeDensity:
 
     Parameters
     ----------
-    n_components : int
-        Gaussians in the mixture.
+    n_components : int or sequence of int
+        Gaussians in the mixture; of several numbers, the one with the lowest Bayesian information criterion
+        on the codes of `fit` (BIC: Schwarz, 1978).
     seed : int
         Of the fit's start.
+
+    Attributes
+    ----------
+    mixture : sklearn.mixture.GaussianMixture
+    bic : dict
+        The criterion of every number of components that was tried, in nats times 2: lower is better.
     """
 
     def __init__(self, n_components=1, *, seed=0):
-        components = checks.whole_number("n_components", n_components)
-        self.mixture = GaussianMixture(components, random_state=checks.seed("seed", seed))
+        self.n_components = checks.whole_numbers("n_components", n_components)
+        if not self.n_components:
+            raise ValueError(f"n_components must be one number or several, got {n_components!r}")
+        self.seed = checks.seed("seed", seed)
 
     def fit(self, code):
         """Fit the mixture to normal samples' codes, (n, K), and return self."""
-        self.mixture.fit(_codes(code))
+        code = _codes(code, least=max(2, *self.n_components))
+        mixtures = [GaussianMixture(k, random_state=self.seed).fit(code) for k in self.n_components]
+        self.bic = {mixture.n_components: float(mixture.bic(code)) for mixture in mixtures}
+        self.mixture = min(mixtures, key=lambda mixture: self.bic[mixture.n_components])
         return self
 
     def score(self, code):
         """Return minus the log density of each code: (n, K) -> (n,)."""
-        return -self.mixture.score_samples(_codes(code))
+        if not hasattr(self, "mixture"):
+            raise NotFittedError("there is no density yet: fit it to codes of normal samples first")
+        return -self.mixture.score_samples(_codes(code, width=self.mixture.n_features_in_))
 
 
 class Mahalanobis:
@@ -238,18 +255,16 @@ class Mahalanobis:
         """Return the distance of each code: (n, K) -> (n,)."""
         if not hasattr(self, "location"):
             raise NotFittedError("there is no distance yet: fit it to codes of normal samples first")
-        code = _codes(code)
-        if code.shape[1] != len(self.location):
-            raise ValueError(f"codes must have shape (n, {len(self.location)}), got {code.shape}")
+        code = _codes(code, width=len(self.location))
         whitened = linalg.solve_triangular(self._root, (code - self.location).T, lower=True)  # (K, n)
         return np.linalg.norm(whitened, axis=0)
 
 
-def _codes(code, least=1):
-    """Return codes as float64 (n, K), all finite."""
+def _codes(code, least=1, width=None):
+    """Return codes as float64 (n, K), all finite; K is `width` where that is given."""
     code = checks.samples("the codes", code, least=least)
-    if code.ndim != 2:
-        raise ValueError(f"the codes must have shape (n, K), got {code.shape}")
+    if code.ndim != 2 or code.shape[1] != (width or code.shape[1]):
+        raise ValueError(f"the codes must have shape (n, {width or 'K'}), got {code.shape}")
     remedy = "the model that made them has diverged, or its data had gaps"
     return checks.finite("the codes", code, remedy=remedy).astype(np.float64)
 
@@ -275,7 +290,91 @@ def negative_elbo(model, x, *, samples=50, weighted=False, seed=0):
     return -estimate(model, x, samples=samples, seed=seed).each
 
 
-class Threshold:
+class Ensemble:
+    """Several scores of a sample as one: each brought to the scale of normal samples, then mean or maximum.
+
+    A reconstruction error sees what the code leaves out, a code's density what it keeps; the ensemble sees
+    both. The mean evens out the noise of scores that agree, such as those of several seeds; the maximum finds
+    what only one of them sees, and takes over the noise of each (Aggarwal & Sathe, 2015).
+
+    Parameters
+    ----------
+    scale : {"robust z", "rank"}
+        (s - median) / (1.4826 · MAD), which is a Gaussian's standard score though a few samples be odd
+        (MAD: the median of the distances from the median); or the share of the fitted scores below s, equal
+        ones counted half, in [0, 1]. The rank is the same for every monotone map of a score, but all that is
+        odder than any fitted sample has rank 1 alike.
+    combine : {"mean", "max"}
+    """
+
+    def __init__(self, scale="robust z", combine="mean"):
+        self.scale = checks.choice("scale", scale, ("robust z", "rank"))
+        self.combine = checks.choice("combine", combine, ("mean", "max"))
+
+    def fit(self, scores):
+        """Learn the scale of each score from normal samples, and return self.
+
+        Parameters
+        ----------
+        scores : array (S, n), or a list of S scores, each (n,)
+            A `Threshold` keeps its promise where it is fitted to the ensemble's scores of other samples than
+            these.
+        """
+        scores = _rows_of_scores(scores)
+        if self.scale == "robust z":
+            self._middles, self._widths = np.transpose([_robust(row) for row in scores])[..., None]
+        self._sorted = np.sort(scores, axis=1)
+        return self
+
+    def score(self, scores):
+        """Return one score a sample, higher for odder ones: (S, n) -> (n,)."""
+        if not hasattr(self, "_sorted"):
+            raise NotFittedError("the ensemble has no scales yet: fit it to scores of normal samples first")
+        scores = _rows_of_scores(scores, len(self._sorted))
+        if self.scale == "robust z":
+            scaled = (scores - self._middles) / self._widths
+        else:
+            pairs = zip(self._sorted, scores, strict=True)
+            ends = [[np.searchsorted(fit, row, side) for side in ("left", "right")] for fit, row in pairs]
+            scaled = np.mean(ends, axis=1) / self._sorted.shape[1]
+        return scaled.mean(axis=0) if self.combine == "mean" else scaled.max(axis=0)
+
+
+def _rows_of_scores(scores, count=None):
+    """Return scores as float64 (S, n), all finite; S is `count` where that is given."""
+    scores = checks.array("scores", scores)
+    if scores.ndim != 2 or not scores.size or len(scores) != (count or len(scores)):
+        raise ValueError(
+            f"scores must have shape ({count or 'S'}, n >= 1), a row a score, got {scores.shape}"
+        )
+    return np.stack([_finite(row) for row in scores])
+
+
+def _robust(scores):
+    """Return the median of scores, (n,), and 1.4826 times the median distance from it."""
+    width = stats.median_abs_deviation(scores, scale="normal")
+    if not width > 0:
+        raise ValueError(
+            f"at least half of the {len(scores)} scores are {np.median(scores):g}, so that their median "
+            "deviation is 0: take scale='rank', or for a threshold a contamination"
+        )
+    return np.median(scores), width
+
+
+class _Limit:
+    """What a fitted threshold does with fresh scores: those strictly above its `value` are alarms."""
+
+    def predict(self, scores):
+        """Return which samples are alarms: (n,) -> bool (n,)."""
+        self._fitted()
+        return _finite(scores) > self.value
+
+    def _fitted(self):
+        if not hasattr(self, "value"):
+            raise NotFittedError("the threshold has no value yet: fit it to scores first")
+
+
+class Threshold(_Limit):
     """A threshold on scores, from normal samples alone, with a guarantee on false alarms.
 
     Split conformal prediction (Vovk et al., 2005; Angelopoulos & Bates, 2023): of n calibration scores the
@@ -320,11 +419,6 @@ class Threshold:
         self._shape = above, len(scores) + 1 - above
         return self
 
-    def predict(self, scores):
-        """Return which samples are alarms: (n,) -> bool (n,)."""
-        self._fitted()
-        return _finite(scores) > self.value
-
     def p_values(self, scores):
         """Return the share of normal scores that are at least as high, each sample counting itself.
 
@@ -346,9 +440,53 @@ class Threshold:
         low, high = stats.beta(*self._shape).interval(checks.inner_share("level", level))
         return float(low), float(high)
 
-    def _fitted(self):
-        if not hasattr(self, "value"):
-            raise NotFittedError("the threshold has no value yet: fit it to scores of normal samples first")
+
+class RobustThreshold(_Limit):
+    """A threshold on the scores of a mixture of normal samples and some anomalies, unlabelled.
+
+    It **promises nothing** on false alarms: where normal samples can be had, take `Threshold`. Where the
+    share of anomalies is known, give it: the threshold is what that share of the scores exceeds, which is
+    right if anomalies score above all normal samples. Where it is not, the threshold is
+
+        median + Φ⁻¹(1 - α) · 1.4826 · MAD
+
+    (Iglewicz & Hoaglin, 1993), MAD the median distance from the median, Φ the normal distribution. It assumes
+    that less than half of the scores are anomalies', and that normal scores are Gaussian in the middle and in
+    the upper tail: squared errors are skewed, so give their logarithms. Anomalies raise median and MAD by
+    their number, not by how high they score, so that fewer are found: where 10 % of the scores are anomalies'
+    and far above the others, α = 0.05 leaves 0.022 of false alarms; where 20 % are, 0.005.
+
+    A model that was trained on the mixture has learnt to rebuild some of the anomalies too; no threshold
+    mends that.
+
+    Parameters
+    ----------
+    alpha : float
+        In (0, 1): the share of normal samples to be taken for anomalies, under these assumptions.
+    contamination : float, optional
+        The share of anomalies, in (0, 0.5]; `alpha` is then not read.
+
+    Attributes
+    ----------
+    value : float
+        Scores strictly above it are alarms.
+    """
+
+    def __init__(self, alpha=0.05, *, contamination=None):
+        self.alpha = checks.inner_share("alpha", alpha)
+        self.contamination = contamination
+        if contamination is not None:
+            self.contamination = checks.number("contamination", contamination, above=0, most=0.5)
+
+    def fit(self, scores):
+        """Set the threshold by the scores of the mixture, (n >= 1,), and return self."""
+        scores = _finite(checks.samples("scores", scores))
+        if self.contamination is not None:
+            self.value = float(np.quantile(scores, 1 - self.contamination))
+        else:
+            middle, width = _robust(scores)
+            self.value = float(middle + stats.norm.isf(self.alpha) * width)
+        return self
 
 
 def _finite(scores):

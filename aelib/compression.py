@@ -106,6 +106,50 @@ class Prior:
         return cls(step, FAMILIES[family], location, scale)
 
 
+def allocate_bits(variances, bits, *, most=16):
+    """Share out bits among the numbers of a code, so that the squared error of rounding is least.
+
+    Each further bit halves a quantizer's step and leaves a quarter of its squared error, σ²·4⁻ᵇ (at high
+    resolution; Gersho & Gray, 1992, chapter 8), so it goes where most error is left: reverse water-filling
+    (Cover & Thomas, 2006, section 10.3.3) in whole bits. It is for numbers that are stored in a fixed number
+    of bits each; where they are entropy-coded, one step for all does the same (`Prior`).
+
+    Parameters
+    ----------
+    variances : array (K,)
+        Of each number over the training codes; times the square of what the decoder amplifies it by, where
+        that is known and the error of the reconstruction counts.
+    bits : int
+        For a whole code.
+    most : int
+        For one number.
+
+    Returns
+    -------
+    ndarray (K,) of int
+        They add up to `bits`. Scikit-learn's ``KBinsDiscretizer(2**b, encode="ordinal", strategy="kmeans")``
+        quantizes the numbers whose b is above 0; the mean stands for the others.
+
+    Raises
+    ------
+    ValueError
+        If the variances are not finite or below 0, or `bits` is above K · `most`.
+    """
+    variances = checks.samples("variances", variances).astype(np.float64)
+    if variances.ndim != 1:
+        raise ValueError(f"variances must have shape (K,), got {variances.shape}: take codes.var(axis=0)")
+    checks.within("variances", variances, 0, np.inf, remedy="take codes.var(axis=0)")
+    bits, most = checks.whole_number("bits", bits, least=0), checks.whole_number("most", most)
+    if bits > most * len(variances):
+        raise ValueError(
+            f"bits must be at most {most * len(variances)}, {most} for each of {len(variances)} numbers, got "
+            f"{bits}: raise most"
+        )
+    left = variances[:, None] * 0.25 ** np.arange(most)  # (K, most): the error that a bit finds
+    chosen = np.argsort(-left, axis=None, kind="stable")[:bits]
+    return np.bincount(chosen // most, minlength=len(variances))
+
+
 def _checksum(model, prior, count, payload):
     """Return a checksum of all that has to be right for decoding: the decoder's weights too."""
     total = zlib.crc32(struct.pack("<I", count) + prior.to_bytes() + payload)

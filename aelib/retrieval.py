@@ -11,11 +11,14 @@ from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.linalg import orthogonal_procrustes
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
 
 from aelib import checks, files
 
-PLAIN, LOSSY = ("exact", "binary"), ("ivf", "hnsw")
+PLAIN, LOSSY = ("exact", "binary"), ("ivf", "hnsw", "pq", "opq")
 MAGIC, DIGEST = b"aelib.retrieval 2\n", 32  # begin a file: the digest is the SHA-256 of what follows
 _FILL = "drop or fill these rows before they are encoded"
 
@@ -65,23 +68,31 @@ class Index:
 
     Codes are given as an array or a memory map, or as a pipeline: tf.data, a `keras.utils.PyDataset`, or any
     iterable of batches. They are read in parts; the index itself holds them in memory, in float32 (but for
-    ``"binary"``). The names of the options are FAISS's.
+    ``"binary"``, ``"pq"`` and ``"opq"``). The names of the options are FAISS's.
 
     Parameters
     ----------
-    kind : {"exact", "ivf", "hnsw", "binary"}
+    kind : {"exact", "ivf", "hnsw", "binary", "pq", "opq"}
         Compare with every code; with those of the nearest cells (inverted file: Jégou et al., 2011); along
-        the links of a graph (Malkov & Yashunin, 2020); count differing bits of codes that `binarize` packed.
-        The second and the third may miss neighbours, and need FAISS.
+        the links of a graph (Malkov & Yashunin, 2020); count differing bits of codes that `binarize` packed;
+        compare with every code as a product quantizer keeps it (Jégou et al., 2011), in M · nbits / 8 bytes;
+        the same after a rotation that makes its errors small (Ge et al., 2014, the non-parametric solution).
+        All but ``"exact"`` and ``"binary"`` may miss neighbours, and need FAISS.
     cosine : bool
         Bring every code to length 1 first. The order is then that of the cosine; the distance d stays
         Euclidean, and the cosine is 1 − d²/2. Not for ``"binary"``.
     nlist, nprobe : int
         ``"ivf"``: into how many cells k-means splits the codes, by default the root of their number; how
         many cells a query looks into, which may be changed at any time.
-    M, ef_construction, ef_search : int
-        ``"hnsw"``: links of a code in a layer of the graph; candidates kept while a code is linked; and
-        candidates kept in a search, which may be changed at any time.
+    M : int
+        ``"hnsw"``: links of a code in a layer of the graph. ``"pq"``, ``"opq"``: parts into which a code is
+        split, of equal width: for ``"pq"`` it divides K.
+    ef_construction, ef_search : int
+        ``"hnsw"``: candidates kept while a code is linked; and candidates kept in a search, which may be
+        changed at any time.
+    nbits : int
+        ``"pq"``, ``"opq"``: bits for each part, up to 16: k-means lays 2**nbits centres in it, which takes as
+        many codes.
     threads : int
         For FAISS. With more than 1 it is faster, but a graph is not built twice alike.
     """
@@ -94,6 +105,7 @@ class Index:
     M: int = 16
     ef_construction: int = 40
     ef_search: int = 16
+    nbits: int = 8
     threads: int = 1
 
     def __post_init__(self):
@@ -103,8 +115,10 @@ class Index:
             raise ValueError("cosine=True is not for kind='binary', whose distance is a count of bits")
         if self.nlist is not None:
             self.nlist = checks.whole_number("nlist", self.nlist)
-        for name in ("nprobe", "M", "ef_construction", "ef_search", "threads"):
+        for name in ("nprobe", "M", "ef_construction", "ef_search", "nbits", "threads"):
             setattr(self, name, checks.whole_number(name, getattr(self, name)))
+        if self.nbits > 16:
+            raise ValueError(f"nbits must be at most 16, got {self.nbits}: take a larger M for more bytes")
         self._engine = None  # `_Rows` of the codes, or FAISS's index of a lossy kind
 
     def __len__(self):
@@ -155,11 +169,12 @@ class Index:
     def add(self, codes):
         """Add `codes`, (n, K), numbered on from those before; return the index.
 
-        The cells of ``"ivf"`` are laid by the codes that are added first, which are held twice meanwhile, and
-        stay. A pipeline is checked batch by batch: those before a bad one have been added.
+        The cells of ``"ivf"`` and the quantizers of ``"pq"`` and ``"opq"`` are fitted to the codes that are
+        added first, which are held twice meanwhile, and stay. A pipeline is checked batch by batch: those
+        before a bad one have been added.
         """
         parts, count = self._given("codes", codes)
-        if self._engine is None and self.kind == "ivf":
+        if self._engine is None and self.kind in ("ivf", "pq", "opq"):
             parts = [_joined(parts, count)]
         for part in parts:
             if self._engine is None:
@@ -178,6 +193,8 @@ class Index:
             engine = faiss.IndexHNSWFlat(width, self.M)
             engine.hnsw.efConstruction = self.ef_construction
             return engine
+        if self.kind in ("pq", "opq"):
+            return self._product_quantizer(faiss, codes)
         nlist = self.nlist or round(count**0.5)
         if nlist > count:
             raise ValueError(f"nlist must be at most the number of codes, {count}, got {nlist}")
@@ -186,13 +203,39 @@ class Index:
         engine.train(codes)
         return engine
 
+    def _product_quantizer(self, faiss, codes):
+        """Return FAISS's product quantizer, fitted to codes, with none in it."""
+        count, width = codes.shape
+        if self.kind == "pq" and width % self.M:
+            raise ValueError(f"M must divide the {width} numbers of a code, got {self.M}; or take kind='opq'")
+        padded = -(-width // self.M) * self.M
+        engine = faiss.IndexPQ(padded, self.M, self.nbits)
+        # FAISS's rotation writes past its memory where there are fewer codes than numbers.
+        needed = max(2**self.nbits, padded if self.kind == "opq" else 1)
+        if count < needed:
+            raise ValueError(
+                f"kind={self.kind!r} with nbits={self.nbits} needs at least {needed} codes of {width} "
+                f"numbers in the first fit or add, got {count}: lower nbits, or take kind='exact'"
+            )
+        engine.pq.cp.min_points_per_centroid = 1  # no warning for small data
+        if self.kind == "opq":
+            rotation = faiss.OPQMatrix(width, self.M, padded)
+            inner = faiss.ProductQuantizer(padded, self.M, self.nbits)  # its own is always of 8 bits
+            inner.cp.min_points_per_centroid = 1
+            rotation.pq = inner
+            rotation.train(codes)
+            rotation.pq = None
+            engine = faiss.IndexPreTransform(rotation, engine)
+        engine.train(codes)
+        return engine
+
     def search(self, queries, k):
         """Return the `k` nearest codes of each query, the nearest first: (q, K) -> (q, k), (q, k).
 
-        The first array holds Euclidean distances (float), or for ``"binary"`` the number of differing bits
-        (int32); the second the numbers of the codes in the order in which they were added (int64). Where
-        ``"ivf"`` or ``"hnsw"`` finds fewer than `k`, the rest is −1 at an infinite distance. Queries are
-        read in parts, as codes are.
+        The first array holds Euclidean distances (float; for ``"pq"`` and ``"opq"`` to the quantized codes),
+        or for ``"binary"`` the number of differing bits (int32); the second the numbers of the codes in the
+        order in which they were added (int64). Where ``"ivf"`` or ``"hnsw"`` finds fewer than `k`, the rest
+        is −1 at an infinite distance. Queries are read in parts, as codes are.
         """
         if not len(self):
             raise ValueError("the index is empty: fit(codes) first")
@@ -216,8 +259,10 @@ class Index:
         elif self.kind == "ivf":
             self._engine.nprobe = checks.whole_number("nprobe", self.nprobe)
             squared, indices = self._engine.search(queries, k)
-        else:
+        elif self.kind == "hnsw":
             self._engine.hnsw.efSearch = checks.whole_number("ef_search", self.ef_search)
+            squared, indices = self._engine.search(queries, k)
+        else:
             squared, indices = self._engine.search(queries, k)
         squared[indices < 0] = np.inf
         return np.sqrt(np.maximum(squared, 0)), indices  # rounding may have taken a 0 below 0
@@ -281,16 +326,82 @@ def _count_bits(codes, queries, k):
     return distances, indices
 
 
+def _table(codes, least=1, width=None):
+    """Return codes as an array (n >= least, K), all finite; K is `width` where that is given."""
+    codes = checks.array("codes", codes)
+    if codes.ndim != 2 or len(codes) < least or not codes.size or codes.shape[1] != (width or codes.shape[1]):
+        wanted = f"(n >= {least}, {width or 'K >= 1'})"
+        raise ValueError(f"codes must have shape {wanted}, got {codes.shape}")
+    return checks.finite("codes", codes, remedy=_FILL)
+
+
+class ITQ:
+    """Numbers whose signs are good bits: iterative quantization (Gong & Lazebnik, 2011, section 2).
+
+    The first principal components of the codes, turned by the rotation that brings them closest to their
+    signs. Every bit counts the same, while the components differ in variance: divided by s**whiten, s the
+    standard deviation of each, the late ones weigh more. ``binarize(ITQ(64).fit(codes).transform(codes))``
+    are the bits.
+
+    Parameters
+    ----------
+    bits : int
+        Components, at most as many as there are directions in which the codes vary.
+    whiten : float
+        In [0, 1]: 0 is ITQ as published, 1 makes all components equal. Choose it on validation queries.
+    max_iter : int
+        Rounds of signs and rotation.
+    seed : int
+        Of the first rotation.
+
+    Attributes
+    ----------
+    projection : ndarray (K, bits)
+    mean : ndarray (K,)
+    """
+
+    def __init__(self, bits, *, whiten=0.5, max_iter=50, seed=0):
+        self.bits = checks.whole_number("bits", bits)
+        self.whiten = checks.share("whiten", whiten)
+        self.max_iter = checks.whole_number("max_iter", max_iter)
+        self.seed = checks.seed("seed", seed)
+
+    def fit(self, codes):
+        """Find the rotation for `codes`, (n >= 2, K), of which some 10,000 do; return self."""
+        codes = _table(codes, least=2).astype(np.float64)
+        pca = PCA(min(self.bits, *codes.shape), random_state=self.seed).fit(codes)
+        variances = pca.explained_variance_
+        varied = np.count_nonzero(variances > 1e-12 * variances.max())
+        if varied < self.bits:
+            raise ValueError(
+                f"bits must be at most {varied}, the directions in which these {len(codes)} codes of "
+                f"{codes.shape[1]} numbers vary, got {self.bits}"
+            )
+        scaled = pca.components_.T / variances ** (self.whiten / 2)  # (K, bits)
+        components = (codes - pca.mean_) @ scaled
+        start = np.random.default_rng(self.seed).standard_normal((self.bits, self.bits))
+        rotation = np.linalg.qr(start)[0]
+        for _ in range(self.max_iter):
+            rotation, _ = orthogonal_procrustes(components, np.sign(components @ rotation))
+        self.mean, self.projection = pca.mean_, scaled @ rotation
+        return self
+
+    def transform(self, codes):
+        """Return the numbers whose signs are the bits: (n, K) -> float32 (n, bits)."""
+        if not hasattr(self, "mean"):
+            raise NotFittedError("there is no rotation yet: fit it to codes first")
+        codes = _table(codes, width=len(self.mean))
+        parts = [(part - self.mean) @ self.projection for part in checks.parts(codes)]
+        return np.concatenate(parts).astype(np.float32)
+
+
 def binarize(codes, thresholds=None):
     """Turn codes into bits, 1 where a number is above its threshold: (n, K) -> uint8 (n, ⌈K/8⌉).
 
     `thresholds` is one number or (K,), by default 0: the bits are the signs. Give queries the thresholds of
     the database; those of ``np.median(codes, axis=0)`` make each bit 1 for half of the codes.
     """
-    codes = checks.array("codes", codes)
-    if codes.ndim != 2 or not codes.size:
-        raise ValueError(f"codes must have shape (n >= 1, K >= 1), got {codes.shape}")
-    checks.finite("codes", codes, remedy=_FILL)
+    codes = _table(codes)
     thresholds = checks.array("thresholds", 0.0 if thresholds is None else thresholds)
     if thresholds.shape not in ((), codes.shape[1:]):
         raise ValueError(

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from scipy.spatial.distance import mahalanobis
 from sklearn.exceptions import NotFittedError
 
 import aelib
 from aelib import anomaly, blocks, bounds, checks
-from aelib.anomaly import CodeDensity, Mahalanobis, Threshold
+from aelib.anomaly import CodeDensity, Ensemble, Mahalanobis, RobustThreshold, Threshold
 from aelib.likelihoods import Masked, Mixed, Poisson
 
 FEATURES = 6
@@ -226,6 +226,44 @@ def test_two_components_see_the_gap_between_them():
     assert middle > on + 10
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_the_criterion_finds_the_number_of_groups(groups):
+    rng = np.random.default_rng(0)
+    code = np.concatenate([rng.normal(m, 0.3, size=(100, 2)) for m in 4 * np.arange(groups)])
+    density = CodeDensity((1, 2, 3, 5)).fit(code)
+    assert density.mixture.n_components == min(density.bic, key=density.bic.get) == groups
+    given = CodeDensity(groups).fit(code)
+    np.testing.assert_array_equal(density.score(code), given.score(code))
+    # Weights, means and covariances of two dimensions: 6 numbers a component, less one.
+    wanted = 2 * given.score(code).sum() + (6 * groups - 1) * np.log(len(code))
+    assert given.bic == {groups: pytest.approx(wanted)}
+
+
+def test_densities_need_a_fit_and_codes_of_its_width():
+    with pytest.raises(NotFittedError, match="fit it"):
+        CodeDensity().score(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"codes must have shape \(n, 2\), got \(1, 3\)"):
+        CodeDensity().fit(np.eye(2)).score(np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=r"shape \(n >= 3, ...\) and not be empty, got \(2, 2\)"):
+        CodeDensity((1, 3)).fit(np.eye(2))
+    with pytest.raises(ValueError, match=r"n_components must be one number or several, got \(\)"):
+        CodeDensity(())
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 2)])
+def test_windows_get_a_score_each_and_one_a_step(shape):
+    encoder, decoder = blocks.dense_encoder(shape, 3), blocks.dense_decoder(shape, 3)
+    model = aelib.Autoencoder(encoder, decoder, likelihood="gaussian")
+    windows = np.random.default_rng(0).normal(size=(5, *shape)).astype("float32")
+    for score in (anomaly.errors, anomaly.nll):
+        each, steps = score(model, windows), score(model, windows, per_feature=True)
+        assert each.shape == (5,)
+        assert steps.shape == windows.shape
+        np.testing.assert_allclose(steps.reshape(5, -1).mean(axis=1), each, rtol=1e-5)
+    code = model.encode(windows)
+    assert CodeDensity().fit(code).score(code).shape == Mahalanobis().fit(code).score(code).shape == (5,)
+
+
 @pytest.mark.parametrize("distance", [CodeDensity(), Mahalanobis()])
 def test_codes_that_are_not_finite_are_refused(distance):
     code = np.random.default_rng(0).normal(size=(20, 2))
@@ -234,7 +272,7 @@ def test_codes_that_are_not_finite_are_refused(distance):
     for method in (distance.fit, distance.score):
         with pytest.raises(ValueError, match=r"codes must be finite: 1 of its 40 .* row 3; the model"):
             method(code)
-        with pytest.raises(ValueError, match=r"codes must have shape \(n, K\), got \(20,\)"):
+        with pytest.raises(ValueError, match=r"codes must have shape \(n, [K2]\), got \(20,\)"):
             method(code[:, 0])
 
 
@@ -356,3 +394,109 @@ def test_no_scores_are_no_alarms():
 def test_has_to_be_fitted_first(method):
     with pytest.raises(NotFittedError, match="fit it"):
         getattr(Threshold(), method)(*([[1.0]] if method != "spread" else []))
+
+
+def test_an_ensemble_of_robust_scores_by_hand():
+    """Medians 2 and 20, median deviations 1 and 10; a Gaussian's is 0.6745 of its standard deviation."""
+    scores = np.array([[0, 1, 2, 3, 90], [0, 10, 20, 30, 900]])
+    fresh = [[5.0, 2.0], [20.0, 10.0]]
+    unit = stats.norm.ppf(0.75)
+    np.testing.assert_allclose(Ensemble().fit(scores).score(fresh), unit * np.array([1.5, -0.5]))
+    np.testing.assert_allclose(Ensemble(combine="max").fit(list(scores)).score(fresh), [3 * unit, 0])
+
+
+def test_an_ensemble_of_ranks_is_scipys_and_blind_to_monotone_maps():
+    rng = np.random.default_rng(0)
+    scores, fresh = rng.integers(0, 20, (3, 50)), rng.integers(-2, 25, (3, 30))  # with ties
+    ensemble = Ensemble("rank").fit(scores)
+    ranks = [
+        [stats.percentileofscore(fit, s, kind="mean") / 100 for s in row]
+        for fit, row in zip(scores, fresh, strict=True)
+    ]
+    np.testing.assert_allclose(ensemble.score(fresh), np.mean(ranks, axis=0))
+    mapped = Ensemble("rank", "max").fit(np.exp(scores))
+    np.testing.assert_allclose(mapped.score(np.exp(fresh)), np.max(ranks, axis=0))
+
+
+@pytest.mark.parametrize("scale", ["robust z", "rank"])
+def test_an_ensemble_finds_what_either_score_finds(scale):
+    rng = np.random.default_rng(0)
+    normal, odd = rng.normal(size=(2, 4000)), rng.normal(size=(2, 200))
+    odd[0, :100] += 5
+    odd[1, 100:] += 5
+    scores = np.array([[1.0], [1000.0]]) * np.concatenate([normal[:, 2000:], odd], axis=1)
+    ensemble = Ensemble(scale, "max").fit(normal[:, :2000] * [[1], [1000]])
+
+    def found(scores):
+        return np.mean(scores[2000:] > np.quantile(scores[:2000], 0.95))
+
+    assert found(ensemble.score(scores)) > 0.97
+    assert max(map(found, scores)) < 0.6
+    assert found(scores.sum(axis=0)) < 0.6  # the second drowns the first
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1.0, 2.0], r"scores must have shape \(2, n >= 1\), a row a score, got \(2,\)"),
+        (np.zeros((3, 5)), r"scores must have shape \(2, n >= 1\), .* got \(3, 5\)"),
+        (np.zeros((2, 0)), r"scores must have shape \(2, n >= 1\), .* got \(2, 0\)"),
+        ([[0.0, 1.0], [0.0, np.nan]], "scores must be finite: 1 of its 2 .* row 1"),
+    ],
+)
+def test_an_ensemble_refuses_what_it_was_not_fitted_to(scores, message):
+    ensemble = Ensemble().fit(np.eye(2, 5) + np.arange(5))
+    with pytest.raises(ValueError, match=message):
+        ensemble.score(scores)
+
+
+def test_an_ensemble_says_what_it_lacks():
+    with pytest.raises(NotFittedError, match="fit it"):
+        Ensemble().score(np.zeros((2, 5)))
+    with pytest.raises(ValueError, match=r"shape \(S, n >= 1\)"):
+        Ensemble().fit([0.0, 1.0])
+    with pytest.raises(ValueError, match=r"half of the 4 scores are 3, .*: take scale='rank'"):
+        Ensemble().fit([[0, 1, 2, 4], [3, 3, 3, 9]])
+    with pytest.raises(ValueError, match="scale must be one of robust z, rank; got 'z'"):
+        Ensemble("z")
+    with pytest.raises(ValueError, match="combine must be one of mean, max; got 'sum'"):
+        Ensemble(combine="sum")
+
+
+@pytest.mark.parametrize("share", [0, 0.05, 0.1, 0.2, 0.4])
+def test_the_robust_threshold_is_what_theory_says_of_a_contaminated_gaussian(share):
+    rng, n, alpha = np.random.default_rng(0), 40_000, 0.05
+    odd = round(share * n)
+    scores = np.concatenate([rng.normal(3, 2, n - odd), rng.uniform(1e3, 1e9, odd)])
+    middle = stats.norm.ppf(0.5 / (1 - share))
+    cut = lambda m: (1 - share) * (stats.norm.cdf(middle + m) - stats.norm.cdf(middle - m)) - 0.5  # noqa: E731
+    width = optimize.brentq(cut, 1e-6, 50) / stats.norm.ppf(0.75)
+    wanted = 3 + 2 * (middle + stats.norm.isf(alpha) * width)
+    threshold = RobustThreshold(alpha).fit(scores)
+    assert threshold.value == pytest.approx(wanted, rel=0.02)
+    alarms = threshold.predict(scores)
+    assert alarms[n - odd :].all()
+    rates = {0: 0.05, 0.05: 0.0346, 0.1: 0.0215, 0.2: 0.0048, 0.4: 0}
+    assert alarms[: n - odd].mean() == pytest.approx(rates[share], abs=0.004)
+
+
+def test_a_stated_contamination_is_the_share_of_alarms():
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.exponential(size=900), 50 + rng.exponential(size=100)])
+    threshold = RobustThreshold(contamination=0.1).fit(scores)
+    np.testing.assert_array_equal(threshold.predict(scores), np.arange(1000) >= 900)
+    assert RobustThreshold(contamination=0.5).fit([1, 2, 3, 4]).value == 2.5
+
+
+def test_a_robust_threshold_refuses():
+    for share in (0, 0.6, True, "auto"):
+        with pytest.raises(ValueError, match=r"contamination must be in \(0, 0.5\], got"):
+            RobustThreshold(contamination=share)
+    with pytest.raises(ValueError, match=r"alpha must be in \(0, 1\), got 1"):
+        RobustThreshold(1)
+    with pytest.raises(ValueError, match=r"of the 3 scores are 2, .* or for a threshold a contamination"):
+        RobustThreshold().fit([2, 2, 5])
+    with pytest.raises(ValueError, match=r"scores must have the shape .* got \(0,\)"):
+        RobustThreshold().fit([])
+    with pytest.raises(NotFittedError, match="fit it"):
+        RobustThreshold().predict([1.0])

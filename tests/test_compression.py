@@ -1,14 +1,19 @@
 """Compression: what goes in comes out to within half a step, and nothing damaged comes out at all."""
 
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.preprocessing import KBinsDiscretizer
 
 import aelib
 from aelib import blocks
-from aelib.compression import HEADER, Prior, decode_from_bytes, encode_to_bytes
+from aelib.compression import HEADER, Prior, allocate_bits, decode_from_bytes, encode_to_bytes
 
 SHAPE = (4, 4, 1)
 
@@ -141,3 +146,79 @@ def test_errors_show_the_value(call, message):
 def test_either_a_prior_or_a_step(model, images):
     with pytest.raises(ValueError, match="either a prior or a step"):
         encode_to_bytes(model, images)
+
+
+def kept(name):
+    """The numbers in a golden file, as multiples of a quarter: whole-number arithmetic, alike everywhere."""
+    line = np.arange(240)
+    spread = line * 37 % 41 - 20
+    if name == "gaussian":
+        return spread.reshape(80, 3) * [1, 2, 8] + [0, 5, -3]
+    grid = (spread**3 // 400).reshape(80, 3) * [1, 1, 3]
+    grid[7, 2] = 1000  # far out in the tail
+    return grid
+
+
+@pytest.mark.parametrize("name", ["gaussian", "laplace"])
+def test_files_are_read_for_ever_and_written_alike_everywhere(name):
+    """Never write these files anew: another format gets another version, and files of its own."""
+    codes = 0.25 * kept(name)
+    weights = [np.arange(6, dtype="<f4")]
+    decoder = SimpleNamespace(get_weights=lambda: weights)
+    model = SimpleNamespace(encode=lambda x: x, decode=lambda code: code, decoder=decoder)
+    data = (Path(__file__).parent / "golden" / f"compression_1_{name}.bin").read_bytes()
+    found = decode_from_bytes(model, data)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, codes)
+    assert Prior.from_bytes(data[11:44]).family == name
+    assert encode_to_bytes(model, codes, step=0.25) == data
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=4), st.integers(0, 9), st.integers(1, 4))
+def test_no_other_way_to_share_out_the_bits_errs_less(variances, bits, most):
+    bits = min(bits, most * len(variances))
+    ways = [way for way in product(range(most + 1), repeat=len(variances)) if sum(way) == bits]
+    wanted = min(sum(v / 4**b for v, b in zip(variances, way, strict=True)) for way in ways)
+    shares = allocate_bits(variances, bits, most=most)
+    assert tuple(shares) in ways
+    assert np.sum(variances / 4.0**shares) == pytest.approx(wanted)
+
+
+def test_bits_by_hand():
+    np.testing.assert_array_equal(allocate_bits([16.0, 4.0, 1.0], 6), [3, 2, 1])
+    np.testing.assert_array_equal(allocate_bits([16, 4, 1], 0), [0, 0, 0])
+    np.testing.assert_array_equal(allocate_bits([1.0, 0.0], 5, most=4), [4, 1])
+
+
+def test_bits_tuned_beat_equal_ones_in_real_quantizers():
+    codes = np.random.default_rng(0).normal(size=(2000, 4)) * [8, 2, 1, 0.1]
+
+    def error(bits):
+        rounded = np.tile(codes.mean(axis=0), (len(codes), 1))
+        bins = KBinsDiscretizer(
+            2 ** bits[bits > 0], encode="ordinal", strategy="kmeans", subsample=None, random_state=0
+        )
+        used = codes[:, bits > 0]
+        rounded[:, bits > 0] = bins.inverse_transform(bins.fit_transform(used))
+        return np.square(rounded - codes).mean()
+
+    tuned = allocate_bits(codes.var(axis=0), 8)
+    assert tuned.sum() == 8
+    assert error(tuned) < error(np.full(4, 2)) / 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([[1.0]], 1), r"variances must have shape \(K,\), got \(1, 1\): take codes.var"),
+        (([], 1), r"variances must have the shape .* got \(0,\)"),
+        (([1.0, -2.0], 1), r"variances must be in \[0, inf\], got -2 to 1: take codes.var"),
+        (([np.nan], 1), "variances must be finite: 1 of its 1"),
+        (([1.0], -1), "bits must be a whole number >= 0, got -1"),
+        (([1.0, 1.0], 33), "bits must be at most 32, 16 for each of 2 numbers, got 33: raise most"),
+    ],
+)
+def test_bits_that_cannot_be_shared_out_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        allocate_bits(*arguments)

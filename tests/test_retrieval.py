@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import average_precision_score
 
-from aelib.retrieval import Index, binarize, mean_average_precision, precision_at_k
+from aelib.retrieval import ITQ, Index, binarize, mean_average_precision, precision_at_k
 
 ENGINES = ["faiss", "plain"]
 
@@ -149,13 +151,73 @@ def test_what_one_cell_does_not_hold_is_minus_one(codes, queries):
     assert precision_at_k(labels, labels[:30], indices) == pytest.approx(1 - missing.mean())
 
 
-@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def squeezed(codes, engine):
+    """What a product quantizer makes of codes: each part's nearest centre, by hand."""
+    import faiss
+
+    rotation = np.eye(engine.d, dtype="float32")
+    if isinstance(engine, faiss.IndexPreTransform):
+        rotation = faiss.vector_to_array(faiss.downcast_VectorTransform(engine.chain.at(0)).A)
+        engine = faiss.downcast_index(engine.index)
+        rotation = rotation.reshape(engine.d, -1)
+    shape = engine.pq.M, engine.pq.ksub, engine.pq.dsub
+    centres = faiss.vector_to_array(engine.pq.centroids).reshape(shape)
+    turned = (codes @ rotation.T).reshape(len(codes), engine.pq.M, -1)
+    apart = np.square(turned[:, :, None] - centres[None]).sum(axis=-1)  # (n, M, ksub)
+    nearest = np.take_along_axis(centres, apart.argmin(axis=-1).T[..., None], axis=1)  # (M, n, dsub)
+    return nearest.transpose(1, 0, 2).reshape(len(codes), -1) @ rotation
+
+
+@pytest.mark.parametrize(("kind", "parts"), [("pq", 3), ("opq", 3), ("opq", 4)])
+def test_quantized_codes_are_compared_with_the_query_itself(codes, queries, kind, parts):
+    """Also where 4 parts of 6 numbers make 8."""
+    pytest.importorskip("faiss")
+    index = Index(kind, M=parts, nbits=4).fit(codes[:390]).add(codes[390:])
+    assert len(index) == 400
+    wanted = by_force(squeezed(codes, index._engine), queries)
+    distances, indices = index.search(queries, 5)
+    np.testing.assert_allclose(distances, np.sort(wanted, axis=1)[:, :5], atol=1e-3)
+    np.testing.assert_allclose(np.take_along_axis(wanted, indices, axis=1), distances, atol=1e-3)
+
+
+def test_the_rotation_spreads_what_the_parts_have_unequally(codes):
+    pytest.importorskip("faiss")
+    codes = codes * np.float32([9, 9, 1, 1, 0.1, 0.1])  # the first part is as wide as nine of the second
+    errors = {}
+    for kind in ("pq", "opq"):
+        engine = Index(kind, M=3, nbits=4).fit(codes)._engine
+        errors[kind] = np.square(squeezed(codes, engine) - codes).sum(axis=1).mean()
+    assert errors["opq"] < 0.6 * errors["pq"]
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "message"),
+    [
+        ({"kind": "pq", "M": 4}, 400, "M must divide the 6 numbers of a code, got 4; or take kind='opq'"),
+        (
+            {"kind": "pq", "M": 3},
+            255,
+            "nbits=8 needs at least 256 codes of 6 numbers .* got 255: lower nbits",
+        ),
+        ({"kind": "opq", "M": 6, "nbits": 1}, 5, "needs at least 6 codes of 6 numbers .*, got 5"),
+        ({"kind": "opq", "M": 4, "nbits": 1}, 7, "needs at least 8 codes of 6 numbers .*, got 7"),
+    ],
+)
+def test_a_product_quantizer_says_what_it_lacks(codes, options, count, message):
+    pytest.importorskip("faiss")
+    with pytest.raises(ValueError, match=message):
+        Index(**options).fit(codes[:count])
+    if "needs" in message:
+        assert len(Index(**options).fit(codes[: count + 1])) == count + 1
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "pq"])
 def test_the_lossy_kinds_need_faiss(monkeypatch, codes, tmp_path, kind):
     pytest.importorskip("faiss")
-    Index(kind).fit(codes).save(tmp_path / "index")
+    Index(kind, M=6).fit(codes).save(tmp_path / "index")
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ImportError, match="pip install faiss-cpu"):
-        Index(kind).fit(codes)
+        Index(kind, M=6).fit(codes)
     with pytest.raises(ImportError, match="pip install faiss-cpu"):
         Index.load(tmp_path / "index")
 
@@ -174,6 +236,8 @@ def test_the_graph_is_the_same_when_built_again(codes, queries):
         {"kind": "binary"},
         {"kind": "ivf", "nprobe": 3},
         {"kind": "hnsw", "ef_search": 30},
+        {"kind": "pq", "M": 3, "nbits": 4},
+        {"kind": "opq", "M": 2, "nbits": 3, "cosine": True},
     ],
 )
 def test_a_saved_index_answers_alike(tmp_path, codes, queries, options):
@@ -237,7 +301,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, codes):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"kind": "annoy"}, "kind must be one of exact, binary, ivf, hnsw; got 'annoy'"),
+        ({"kind": "annoy"}, "kind must be one of exact, binary, ivf, hnsw, pq, opq; got 'annoy'"),
         ({"kind": "binary", "cosine": True}, "count of bits"),
         ({"cosine": 1}, "cosine must be True or False, got 1"),
         ({"nprobe": 0}, "nprobe must be a whole number >= 1, got 0"),
@@ -246,6 +310,8 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, codes):
         ({"ef_construction": "40"}, "ef_construction must be a whole number >= 1, got '40'"),
         ({"M": -1}, "M must be a whole number >= 1, got -1"),
         ({"nlist": 2.0}, "nlist must be a whole number >= 1, got 2.0"),
+        ({"nbits": 0}, "nbits must be a whole number >= 1, got 0"),
+        ({"nbits": 17}, "nbits must be at most 16, got 17: take a larger M"),
         ({"threads": 0}, "threads must be a whole number >= 1, got 0"),
     ],
 )
@@ -305,6 +371,76 @@ def test_bits_are_those_above_the_threshold():
 def test_bits_of_what_is_no_code_are_refused(codes, thresholds, message):
     with pytest.raises(ValueError, match=message):
         binarize(codes, thresholds)
+
+
+def skewed(n=500, width=8):
+    rng = np.random.default_rng(3)
+    return rng.normal(size=(n, width)) * 0.7 ** np.arange(width) @ rng.normal(size=(width, width)) + 2
+
+
+def loss(numbers):
+    """Share of the squares that is lost when numbers are taken for their signs, at the best length."""
+    return 1 - np.abs(numbers).mean() ** 2 / np.square(numbers).mean()
+
+
+def test_bits_of_rotated_signs_are_those_signs():
+    """A cube's corners, turned: half the Hamming distance is a quarter of the squared Euclidean one."""
+    rng = np.random.default_rng(0)
+    corners = rng.choice([-1.0, 1.0], (300, 5))
+    codes = corners @ np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    starts = [ITQ(5, whiten=0, seed=seed).fit(codes).transform(codes) for seed in range(10)]
+    turned = min(starts, key=loss)  # some end in a local optimum
+    assert loss(turned) < 0.02
+    bits = np.sign(turned)
+    np.testing.assert_allclose(bits[:40] @ bits.T, corners[:40] @ corners.T)
+
+
+def test_the_rotation_is_as_good_as_that_of_faiss():
+    faiss = pytest.importorskip("faiss")
+    codes = skewed()
+    components = PCA(6).fit_transform(codes).astype("float32")
+    theirs = faiss.ITQMatrix(6)
+    theirs.train(components)
+    mine = loss(ITQ(6, whiten=0).fit(codes).transform(codes))
+    assert mine == pytest.approx(loss(theirs.apply_py(components)), rel=0.02)
+    assert mine < loss(ITQ(6, whiten=0, max_iter=1).fit(codes).transform(codes)) - 0.01
+
+
+@pytest.mark.parametrize("whiten", [0, 0.5, 1])
+def test_whitening_divides_by_a_power_of_the_deviation(whiten):
+    codes = skewed()
+    numbers = ITQ(4, whiten=whiten, max_iter=3).fit(codes).transform(codes)
+    variances = np.linalg.eigvalsh(np.cov(codes.T))[:-5:-1]
+    assert numbers.dtype == np.float32
+    np.testing.assert_allclose(
+        np.linalg.eigvalsh(np.cov(numbers.T))[::-1], variances ** (1 - whiten), rtol=1e-4
+    )
+    np.testing.assert_allclose(numbers.mean(axis=0), 0, atol=1e-5)
+
+
+def test_bits_do_not_depend_on_unit_or_parts(monkeypatch):
+    codes = skewed()
+    wanted = binarize(ITQ(8).fit(codes).transform(codes))
+    assert wanted.shape == (500, 1)
+    monkeypatch.setattr("aelib.checks.PART_BYTES", 1000)
+    itq = ITQ(8).fit(64 * codes)
+    np.testing.assert_array_equal(binarize(itq.transform(64 * codes)), wanted)
+
+
+def test_itq_refuses_what_it_cannot_turn():
+    codes = skewed()
+    with pytest.raises(ValueError, match=r"at most 7, the directions in which these 500 .* 8 .*, got 8"):
+        ITQ(8).fit(codes[:, [0, 1, 2, 3, 4, 5, 6, 0]])
+    with pytest.raises(ValueError, match=r"at most 2, the directions in which these 3 codes"):
+        ITQ(4).fit(codes[:3])
+    with pytest.raises(ValueError, match=r"codes must have shape \(n >= 2, K >= 1\), got \(1, 8\)"):
+        ITQ(1).fit(codes[:1])
+    with pytest.raises(ValueError, match=r"codes must have shape \(n >= 1, 8\), got \(500, 7\)"):
+        ITQ(2).fit(codes).transform(codes[:, 1:])
+    with pytest.raises(ValueError, match=r"whiten must be in \[0, 1\], got 2"):
+        ITQ(2, whiten=2)
+    with pytest.raises(NotFittedError, match="fit it to codes"):
+        ITQ(2).transform(codes)
 
 
 @pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
