@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "compression",
         "convmatrix",
         "data",
+        "dictionaries",
         "estimators",
         "interactive",
         "layers",
@@ -34,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "autoencoder": ["Autoencoder"],
         "data": ["Dataset", "load"],
         "book.profile": ["profile"],
+        "dictionaries": ["SparseDictionary"],
         "penalized": ["ContractiveAutoencoder", "SparseAutoencoder"],
         "variational": [
             "ImportanceWeightedAutoencoder",

@@ -5,9 +5,10 @@ from keras import ops
 
 from aelib import checks
 from aelib.corruptions import GaussianNoise, MaskingNoise, PatchMasking, SaltAndPepperNoise
-from aelib.quantizer import VectorQuantizer
+from aelib.quantizer import FiniteScalarQuantizer, VectorQuantizer
 
 __all__ = [
+    "FiniteScalarQuantizer",
     "GaussianNoise",
     "KSparse",
     "MaskingNoise",

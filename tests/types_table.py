@@ -15,6 +15,7 @@ from aelib import (
     ContractiveAutoencoder,
     ImportanceWeightedAutoencoder,
     SparseAutoencoder,
+    SparseDictionary,
     VariationalAutoencoder,
     WassersteinAutoencoder,
     blocks,
@@ -80,9 +81,10 @@ def variational(kind=VariationalAutoencoder, **options):
     return kind(encoder, blocks.dense_decoder(SHAPE, CODE, hidden=(7,)), **options)
 
 
-def quantised(**options):
+def quantised(quantizer=None, **options):
     encoder = blocks.dense_encoder(SHAPE, CODE, hidden=(7,))
-    encoder = keras.Sequential([keras.Input(SHAPE), *encoder.layers, layers.VectorQuantizer(5, seed=1)])
+    quantizer = quantizer or layers.VectorQuantizer(5, seed=1)
+    encoder = keras.Sequential([keras.Input(SHAPE), *encoder.layers, quantizer])
     return Autoencoder(encoder, blocks.dense_decoder(SHAPE, CODE, hidden=(7,)), **options)
 
 
@@ -130,6 +132,17 @@ def clustering_divergence(model, code):
         p /= p.sum(axis=1, keepdims=True)
         figures += list(np.sum(p * np.log(p / part), axis=1))
     return np.mean(figures)
+
+
+def dictionary(kind, likelihood="gaussian", **options):
+    return SparseDictionary(SHAPE, CODE, k=2, kind=kind, likelihood=likelihood, bandwidth=1, **options)
+
+
+def squared_distance_from_k(model, code):
+    """A tenth of it, as a share of the data's variance; of every batch by itself, averaged by their sizes."""
+    apart = [(np.mean(np.sum(code[i : i + BATCH] > 0, axis=1)) / 2 - 1) ** 2 for i in range(0, N, BATCH)]
+    scale = ops.convert_to_numpy(model.decoder.layers[0].scale)
+    return 0.1 * 30 * scale**2 * np.average(apart, weights=[4, 4, 2])
 
 
 def contraction_of_two_layers(model, code):
@@ -218,6 +231,17 @@ TYPES = {
         draws=("reconstruction", "mmd"),
     ),
     "quantised": Type(quantised, random=True, draws=("reconstruction", "regularization")),
+    "quantised by levels": Type(lambda **o: quantised(layers.FiniteScalarQuantizer((8, 5, 5)), **o)),
+    "dictionary": Type(lambda **o: dictionary("topk", **o), "gaussian", {"auxiliary": lambda *_: 0.0}),
+    "dictionary by batch": Type(
+        lambda **o: dictionary("batch_topk", **o), "gaussian", {"auxiliary": lambda *_: 0.0}, random=True
+    ),
+    "dictionary by threshold": Type(
+        lambda **o: dictionary("jumprelu", auxiliary=0, strength=0.1, **o),
+        "gaussian",
+        {"sparsity": squared_distance_from_k},
+        random=True,  # the mean number of units is a batch's, and the batches are drawn
+    ),
     "sequential": Type(sequential),
     "regularised": Type(regularised, extra={"regularization": l2_of_the_code_layer}),
 }
