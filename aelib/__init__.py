@@ -7,6 +7,7 @@ __version__ = "0.2.0.dev0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
+        "adversarial",
         "anomaly",
         "autodiff",
         "blocks",
@@ -18,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "convmatrix",
         "data",
         "dictionaries",
+        "divergences",
         "estimators",
         "interactive",
         "layers",
@@ -25,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metrics",
         "objectives",
         "plots",
+        "priors",
         "profiles",
         "results",
         "retrieval",
@@ -32,12 +35,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "training",
     ],
     submod_attrs={
+        "adversarial": ["AdversarialAutoencoder"],
         "autoencoder": ["Autoencoder"],
         "data": ["Dataset", "load"],
         "book.profile": ["profile"],
         "dictionaries": ["SparseDictionary"],
+        "saved": ["load_model"],
         "penalized": ["ContractiveAutoencoder", "SparseAutoencoder"],
         "variational": [
+            "ConditionalVariationalAutoencoder",
             "ImportanceWeightedAutoencoder",
             "VariationalAutoencoder",
             "WassersteinAutoencoder",

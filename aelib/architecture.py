@@ -8,12 +8,28 @@ from aelib import likelihoods
 
 
 def input_shape(model):
-    """Return the shape of one sample that a model reads, or None where it does not say (yet)."""
+    """Return the shape of one sample that a model reads, or None where it does not say (yet).
+
+    Of a model that reads several arrays, it is a dict or a list of shapes.
+    """
     try:
-        shape = model.input_shape
+        shape, read = model.input_shape, getattr(model, "input", None)
     except (AttributeError, ValueError):
         return None
+    if isinstance(read, dict):
+        return {name: tuple(one.shape[1:]) for name, one in read.items()}
+    if _are_shapes(shape):
+        return [tuple(one[1:]) for one in shape]
     return tuple(shape[1:]) if isinstance(shape, tuple) else None
+
+
+def reads_several(model):
+    """Return whether a model says that it reads more than one array."""
+    return isinstance(input_shape(model), dict | list)
+
+
+def _are_shapes(shape):
+    return isinstance(shape, tuple | list) and all(isinstance(one, tuple | list) for one in shape)
 
 
 def output_shape(model):
@@ -22,7 +38,7 @@ def output_shape(model):
         shape = model.output_shape
     except (AttributeError, ValueError):
         return None
-    return tuple(shape[1:]) if isinstance(shape, tuple) else None
+    return tuple(shape[1:]) if isinstance(shape, tuple) and not _are_shapes(shape) else None
 
 
 def _last_layer(model):

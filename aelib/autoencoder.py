@@ -21,6 +21,9 @@ class Autoencoder(keras.Model):
     objective is computed in float32 whatever the policy of the nets (in float64 under that policy).
     In `terms`, ``out["input"]`` is the model's input; a term that belongs to the whole batch may be a scalar.
 
+    The nets may read and return several arrays: the input may be a dict of arrays, the code a dict, list or
+    tuple of them, whatever shape of net gives or takes it. `target_of` then says what is to be given back.
+
     Data may be numbers of any dtype, booleans too. What the likelihood cannot explain is refused: pixels on 0
     to 255 under a Bernoulli likelihood, NaN unless the likelihood is `Masked`.
 
@@ -72,17 +75,34 @@ class Autoencoder(keras.Model):
         code = self.encoder(self.visible(x, training=training), training=training)
         return {"code": code, "reconstruction": self.decoder(code, training=training)}
 
+    def target_of(self, x):
+        """Return what is to be given back where no target is named: the input, if it is a single array."""
+        if isinstance(x, dict):
+            raise ValueError(
+                f"the data are a dict of {', '.join(map(repr, x))}: say by a target what to give back, "
+                "fit(x, y), or a subclass that overrides target_of(x)"
+            )
+        return x
+
     def visible(self, x, training=None):
         """Return what the encoder sees: `x` corrupted in training, and filled where it is missing."""
+        if isinstance(x, dict):
+            if self.corrupt is not None:
+                raise ValueError(
+                    f"corrupt= is for one array, got a dict of {', '.join(map(repr, x))}: override visible()"
+                )
+            return {name: self._as_input(part, name) for name, part in x.items()}
         x = self._as_input(x)
         clean = self.likelihood.hide(x)
         if self.corrupt is None:
             return clean
         return self.likelihood.hide(x, self.corrupt(clean, training=training))
 
-    def _as_input(self, x):
+    def _as_input(self, x, name=None):
         """Turn whole numbers and booleans into floats, unless the encoder reads such (an embedding)."""
         inputs = getattr(self.encoder, "inputs", None) or [None]
+        if name is not None:
+            inputs = [one for one in inputs if one is not None and one.name == name] or [None]
         if getattr(inputs[0], "dtype", "float32").startswith("int"):
             return ops.convert_to_tensor(x)
         x = ops.convert_to_tensor(x)
@@ -125,7 +145,13 @@ class Autoencoder(keras.Model):
             raise ValueError(
                 "the encoder does not say what shape it reads: call the model on a batch first, model(x[:1])"
             )
-        return np.zeros([1, *(n or 32 for n in shape)], "float32")
+
+        def zeros(shape):
+            return np.zeros([1, *(n or 32 for n in shape)], "float32")
+
+        if isinstance(shape, dict):
+            return {name: zeros(one) for name, one in shape.items()}
+        return [zeros(one) for one in shape] if isinstance(shape, list) else zeros(shape)
 
     def _prepare(self, x, target=None):
         """Build the model on a sample and a tracker for each term; note whether the likelihood judges it."""
@@ -165,12 +191,13 @@ class Autoencoder(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Average each term over the batch, note it under its name, and return their sum, a scalar."""
         total = 0.0
-        for name, term in self._named_losses(x, x if y is None else y, y_pred).items():
+        target = self.target_of(x) if y is None else y
+        for name, term in self._named_losses(x, target, y_pred).items():
             if sample_weight is not None and ops.ndim(term):
                 term = term * ops.cast(ops.reshape(sample_weight, (-1,)), term.dtype)
             mean = ops.mean(term)
             # Weighted by the batch size, else a short last batch counts as much as a full one.
-            self._mean_of(name).update_state(mean, sample_weight=ops.shape(x)[0])
+            self._mean_of(name).update_state(mean, sample_weight=ops.shape(target)[0])
             total = total + mean
         # A distributed strategy sums the replicas' losses; Keras's own hook divides by their number.
         return self._aggregate_additional_loss(total)
@@ -262,8 +289,8 @@ class Autoencoder(keras.Model):
             y = None if y is None else batches.as_array(f"the target of {name}", y)
             first, target = x, y
             if sample_weight is not None:
-                sample_weight = _weights(sample_weight, len(x))
-                y = x if y is None else y  # Keras drops the weights of samples that have no target
+                sample_weight = _weights(sample_weight, batches.rows(x))
+                y = self.target_of(x) if y is None else y  # Keras drops the weights of samples without
         else:
             if y is not None:
                 raise ValueError(f"{name} is a pipeline: let its batches be (x, y), and give no y beside it")
@@ -273,26 +300,33 @@ class Autoencoder(keras.Model):
             first = batches.as_array(name, first)
             target = None if target is None else batches.as_array(f"the target of {name}", target)
             if weights is not None:
-                _weights(weights, len(first))
+                _weights(weights, batches.rows(first))
         self._check_input(first, name)
+        named = target is not None
+        target = target if named else self.target_of(first)
         self._prepare_once(first, target)
-        if target is None:
-            self._check_target(first, name)
-        else:
-            self._check_target(target, f"the target of {name}")
-            if len(target) != len(first):
-                raise ValueError(f"{name} has {len(first)} samples, its target {len(target)}")
-            if self.likelihood.observed(first[:1]) is None:
-                checks.finite(name, first)
+        self._check_target(target, f"the target of {name}" if named else name, first)
+        if batches.rows(target) != batches.rows(first):
+            raise ValueError(f"{name} has {batches.rows(first)} samples, its target {batches.rows(target)}")
+        if named or isinstance(first, dict):
+            self._check_finite(first, name)
         if adapt and not int(ops.convert_to_numpy(self.optimizer.iterations)):
-            self._adapt(first, first if target is None else target)
+            self._adapt(first, target)
         return x, y, sample_weight
 
     def _check_input(self, x, name="x"):
         """Refuse an array of another shape than the encoder reads."""
         shape = architecture.input_shape(self.encoder)
-        if shape is None:
+        if isinstance(x, dict):
+            self._check_inputs(x, name, shape)
             return
+        if shape is None or isinstance(shape, list):
+            return
+        if isinstance(shape, dict):
+            raise ValueError(
+                f"the {self.encoder.name} reads a dict of {', '.join(map(repr, shape))}; {name} is an array "
+                f"of shape {x.shape}"
+            )
         if not checks.shapes_agree(shape, x.shape[1:]):
             hint = ""
             if checks.shapes_agree(shape, x.shape):
@@ -304,13 +338,36 @@ class Autoencoder(keras.Model):
                 f"{x.shape}{hint}"
             )
 
+    def _check_inputs(self, x, name, shape):
+        """Refuse a dict of arrays that the encoder cannot read."""
+        if not isinstance(shape, dict):
+            return
+        if set(shape) != set(x):
+            raise ValueError(
+                f"the {self.encoder.name} reads {', '.join(map(repr, shape))}, {name} has "
+                f"{', '.join(map(repr, x))}: the names must be the same"
+            )
+        for key, one in shape.items():
+            if not checks.shapes_agree(one, x[key].shape[1:]):
+                raise ValueError(
+                    f"the {self.encoder.name} reads {key!r} of shape (n >= 1, "
+                    f"{', '.join(map(str, one))}), got {x[key].shape}"
+                )
+
+    def _check_finite(self, x, name, first_row=0):
+        """Refuse NaN and infinity in what the encoder reads, unless the likelihood foresees it."""
+        if isinstance(x, dict):
+            for key, part in x.items():
+                checks.finite(f"{name}[{key!r}]", part, first_row=first_row)
+        elif self.likelihood.observed(x[:1]) is None:
+            checks.finite(name, x, first_row=first_row)
+
     def _prepare_once(self, x, target):
         if not self.bookkeeping.trackers or not self.built:
-            rows = np.array(x[:1])
-            self._prepare(rows, None if target is None else np.array(target[:1]))
+            self._prepare(batches.each(lambda part: np.array(part[:1]), x), np.array(target[:1]))
 
-    def _check_target(self, target, name):
-        """Refuse targets, an ndarray (n, ...), that the reconstruction cannot be compared with.
+    def _check_target(self, target, name, x):
+        """Refuse targets, an ndarray (n, ...), that the reconstruction of `x` cannot be compared with.
 
         Where `terms` never asks the likelihood, only NaN is refused: what the target means is its affair.
         """
@@ -318,9 +375,10 @@ class Autoencoder(keras.Model):
             checks.finite(name, target)
             return
         out = architecture.output_shape(self.decoder)
+        if out is None:  # the decoder does not say: ask it
+            out = tuple(self(batches.each(lambda part: np.array(part[:1]), x))["reconstruction"].shape[1:])
         wanted = self.likelihood.raw_shape(target.shape)
-        # A decoder that does not say is looked at in training: see `Likelihood.nll`.
-        if out is not None and not checks.shapes_agree(wanted[1:], out):
+        if not checks.shapes_agree(wanted[1:], out):
             shape = ", ".join(map(str, out))
             raise ValueError(
                 f"{name} has the shape {target.shape}, the decoder's output (n, {shape}), which "
@@ -345,7 +403,7 @@ class Autoencoder(keras.Model):
         self.likelihood.adapt(target)
 
     def encode(self, x, *, batch_size=512):
-        """Return the codes of `x`: (n, ...) -> ndarray (n, code).
+        """Return the codes of `x`: (n, ...) -> ndarray (n, code), or the arrays that the encoder gives.
 
         `x` is anything that `fit` takes: an array or a memory map of any dtype, a `tf.data` pipeline, a
         `PyDataset`, batches; memory holds a part of it at a time.
@@ -356,6 +414,11 @@ class Autoencoder(keras.Model):
         """Return the mean of the data given the codes: ndarray (n, code) -> ndarray (n, ...)."""
         batch_size = checks.whole_number("batch_size", batch_size)
         shape = architecture.input_shape(self.decoder)
+        if _are_several(code, shape):
+            code = batches.as_arrays("the codes", code)
+            return batches.join(
+                [self._decoded(part, batch_size) for part in batches.slices(code, batch_size)]
+            )
         if batches.is_array(code):
             code = batches.as_array("the codes", code)
             if shape is not None and not checks.shapes_agree(shape, code.shape[1:]):
@@ -376,25 +439,24 @@ class Autoencoder(keras.Model):
     def _in_parts(self, x, batch_size, function):
         """Apply `function(ndarray, batch_size)` to every part of `x`, checked, and join what it returns."""
         batch_size = checks.whole_number("batch_size", batch_size)
-        return np.concatenate(
+        return batches.join(
             [function(part, batch_size) for part in self.checked_parts(x, multiple=batch_size)]
         )
 
     def checked_parts(self, x, *, multiple=1, name="x"):
-        """Yield `x` in ndarrays that the encoder can read: finite, or missing where that is foreseen."""
+        """Yield `x` in arrays that the encoder can read: finite, or missing where that is foreseen."""
         start = 0
         for part in batches.parts(name, x, multiple=multiple):
             self._check_input(part, name)
-            if self.likelihood.observed(part[:1]) is None:
-                checks.finite(name, part, first_row=start)
-            start += len(part)
+            self._check_finite(part, name, start)
+            start += batches.rows(part)
             yield part
 
     def _encoded(self, x, batch_size):
-        return _predict(self.encoder, ops.convert_to_numpy(self.visible(x)), batch_size)
+        return _predict(self.encoder, batches.each(ops.convert_to_numpy, self.visible(x)), batch_size)
 
     def _decoded(self, code, batch_size):
-        raw = ops.convert_to_tensor(_predict(self.decoder, _float(code), batch_size))
+        raw = ops.convert_to_tensor(_predict(self.decoder, batches.each(_float, code), batch_size))
         return ops.convert_to_numpy(self.likelihood.mean(raw))
 
     def _reconstructed(self, x, batch_size):
@@ -408,6 +470,32 @@ class Autoencoder(keras.Model):
                 "weights alone with save_weights('model.weights.h5')"
             )
         return super().save(filepath, *args, **kwargs)
+
+    def build_from_config(self, config):
+        """Build a model that was loaded."""
+        if architecture.input_shape(self.encoder) is None:
+            super().build_from_config(config)
+        elif not self.built:
+            self(self._zeros())
+
+    def _seed_states(self):
+        weights = {id(weight) for weight in self.weights}
+        rest = [variable for variable in self.variables if id(variable) not in weights]
+        return {f"seed_{i}": state for i, state in enumerate(rest) if "seed_generator" in state.path}
+
+    def save_own_variables(self, store):
+        """Save what no part saves, the states of the random draws, too: Keras forgets them."""
+        super().save_own_variables(store)
+        for name, state in self._seed_states().items():
+            store[name] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store):
+        """Load what `save_own_variables` has saved, so that a resumed run goes on with other draws."""
+        saved = {name: store[name] for name in list(store.keys())}
+        super().load_own_variables({name: saved[name] for name in saved if not name.startswith("seed_")})
+        for name, state in self._seed_states().items():
+            if name in saved:
+                state.assign(saved[name])
 
     def load_weights(self, filepath, *args, **kwargs):
         """Read weights that `save_weights` wrote, into a fresh model too."""
@@ -448,9 +536,18 @@ def _float(x):
 def _predict(model, x, batch_size):
     """Apply a model to an ndarray; a single batch is not worth the compilation, but for recurrent nets."""
     recurrent = any(isinstance(layer, keras.layers.RNN) for layer in getattr(model, "layers", ()))
-    if len(x) > batch_size or recurrent:
-        return _float(model.predict(x, batch_size=batch_size, verbose=0))
-    return _float(ops.convert_to_numpy(model(x, training=False)))
+    if batches.rows(x) > batch_size or recurrent:
+        return batches.each(_float, model.predict(x, batch_size=batch_size, verbose=0))
+    return batches.each(lambda part: _float(ops.convert_to_numpy(part)), model(x, training=False))
+
+
+def _are_several(code, shape):
+    """Return whether a code is several arrays, each a row for every sample, and no array in a list's form."""
+    if isinstance(code, dict):
+        return True
+    if not isinstance(code, list | tuple):
+        return False
+    return isinstance(shape, list) or (shape is None and all(hasattr(part, "shape") for part in code))
 
 
 def _unpacked(data):

@@ -85,6 +85,46 @@ def dense_decoder(output_shape, code, *, hidden=(64, 128), activation="relu", ou
     return keras.Sequential(stack, name="decoder")
 
 
+def with_condition(net, condition):
+    """Let a net read a condition beside its input: [(B, ..., D - C), (B, C)] -> as `net` of (B, ..., D).
+
+    The condition's numbers join the last axis: of a vector, as further entries; of an image or a sequence, at
+    every place, as further channels.
+
+    Parameters
+    ----------
+    net : keras.Model
+        Built for `condition` more numbers in its last axis than it is to read otherwise.
+    condition : int
+        C, how many numbers the condition has.
+
+    Raises
+    ------
+    ValueError
+        If the net does not say what shape it reads, or that has too short a last axis.
+
+    Examples
+    --------
+    >>> from aelib import blocks
+    >>> decoder = blocks.with_condition(blocks.dense_decoder((28, 28, 1), 16 + 10), 10)
+    >>> [shape[1:] for shape in decoder.input_shape]
+    [(16,), (10,)]
+    """
+    condition = checks.whole_number("condition", condition)
+    shape = getattr(net, "input_shape", None)
+    if not isinstance(shape, tuple) or None in shape[1:] or shape[-1] <= condition:
+        raise ValueError(
+            f"the net must read a fixed shape whose last axis is longer than the condition, {condition}; got "
+            f"{shape}"
+        )
+    *places, width = shape[1:]
+    x, known = keras.Input((*places, width - condition)), keras.Input((condition,))
+    maps = known
+    if places:
+        maps = layers.Reshape((*places, condition))(layers.RepeatVector(math.prod(places))(known))
+    return keras.Model([x, known], net(layers.Concatenate()([x, maps])), name=net.name)
+
+
 def default_filters(shape):
     """Return the filters of `conv_encoder`'s stages for samples of `shape`, (..., channels): tuple of int.
 

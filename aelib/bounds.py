@@ -1,7 +1,8 @@
-"""Bounds on log p(x) for models with a normal prior and a normal posterior, by importance sampling.
+"""Bounds on log p(x) for models with a normal posterior, by importance sampling.
 
 A model here is anything with `posterior(x)` -> (mean, log_var), `decoder` and `likelihood`, as
-`aelib.VariationalAutoencoder` has them. All figures are in nats per sample.
+`aelib.VariationalAutoencoder` has them; its `prior`, N(0, I) where it has none, and the condition of its data
+count too. All figures are in nats per sample.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from keras import ops
 from scipy.special import logsumexp
 
-from aelib import batches, checks, objectives
+from aelib import batches, checks, objectives, priors
 
 
 class Estimate(NamedTuple):
@@ -32,12 +33,21 @@ def _estimate(each):
     return Estimate(float(np.mean(each)), float(error), each)
 
 
-def _draw(model, target, posterior, samples, seed):
+def _target(model, x):
+    return model.target_of(x) if hasattr(model, "target_of") else x
+
+
+def _condition(model, x):
+    return model.condition_of(x) if hasattr(model, "condition_of") else None
+
+
+def _draw(model, x, target, posterior, samples, seed):
     """Draw codes; return them, (samples, B, K), and -log p(target|z), (samples, B), constants included."""
     mean, log_var = (ops.cast(part, target.dtype) for part in posterior)
     noise = keras.random.normal((samples, *ops.shape(mean)), dtype=mean.dtype, seed=seed)
     z = mean + ops.exp(0.5 * log_var) * noise
-    raw = model.decoder(ops.reshape(z, (-1, z.shape[-1])))  # (samples·B, K) -> (samples·B, ...)
+    flat = ops.reshape(z, (-1, z.shape[-1]))
+    raw = model.decoder(model.decoder_input(flat, x) if hasattr(model, "decoder_input") else flat)
     repeated = ops.tile(target, (samples, *[1] * (len(target.shape) - 1)))
     lost = model.likelihood.nll(repeated, ops.cast(raw, target.dtype))
     return z, ops.reshape(lost, (samples, -1)) + model.likelihood.constant(target)
@@ -49,10 +59,10 @@ def log_weights(model, x, samples, *, seed, target=None, posterior=None):
     `target` takes the place of `x` in p where they differ, and `posterior`, (mean, log_var), that of the
     encoder's answer where it is known already. Differentiable.
     """
-    target = x if target is None else target
+    target = _target(model, x) if target is None else target
     mean, log_var = (ops.cast(part, target.dtype) for part in posterior or model.posterior(x))
-    z, lost = _draw(model, target, (mean, log_var), samples, seed)
-    log_prior = objectives.normal_log_density(z, ops.zeros_like(mean), ops.zeros_like(mean))
+    z, lost = _draw(model, x, target, (mean, log_var), samples, seed)
+    log_prior = priors.of(model).log_prob(z, _condition(model, x))
     return log_prior - lost - objectives.normal_log_density(z, mean, log_var)
 
 
@@ -60,9 +70,14 @@ def _rows(model, x, most):
     """Yield `x` in tensors of at most `most` rows, checked as the data of the model's likelihood."""
     parts = model.checked_parts(x) if hasattr(model, "checked_parts") else batches.parts("x", x)
     for part in parts:
-        model.likelihood.check(part, name="x")
-        for rows in checks.parts(part, rows=most):
-            yield ops.convert_to_tensor(rows, "float64" if rows.dtype == np.float64 else "float32")
+        model.likelihood.check(_target(model, part), name="x")
+        for rows in batches.slices(part, most):
+            yield batches.each(
+                lambda array: ops.convert_to_tensor(
+                    array, "float64" if array.dtype == np.float64 else "float32"
+                ),
+                rows,
+            )
 
 
 def _accumulate(model, x, samples, decodes, draw, add, start):
@@ -71,8 +86,8 @@ def _accumulate(model, x, samples, decodes, draw, add, start):
     decodes = checks.whole_number("decodes", decodes)
     each = []
     for rows in _rows(model, x, max(1, decodes // samples)):
-        total = np.full(len(rows), float(start))
-        at_once = max(1, decodes // len(rows))
+        total = np.full(batches.rows(rows), float(start))
+        at_once = max(1, decodes // len(total))
         for done in range(0, samples, at_once):
             figures = draw(rows, min(at_once, samples - done))
             total = add(total, ops.convert_to_numpy(figures).astype(np.float64))
@@ -126,15 +141,17 @@ def log_likelihood(model, x, *, samples=5000, seed=0, decodes=5000):
 def elbo(model, x, *, samples=1, seed=0, decodes=5000):
     """Estimate the evidence lower bound: (n, ...) -> `Estimate`.
 
-    The mean of `samples` draws of log p(x, z) - log q(z|x), with the logarithms of the two normal densities
-    replaced by their expectation, the divergence in closed form; the weight β plays no part. Kingma & Welling
-    (2014), equation 10. Errors as in `importance_weighted_bound`.
+    The mean of `samples` draws of log p(x, z) - log q(z|x), with the logarithms of the two densities of the
+    code replaced by their expectation where the prior has that, the divergence, in closed form; the weight β
+    plays no part. Kingma & Welling (2014), equation 10. Errors as in `importance_weighted_bound`.
     """
     noise = keras.random.SeedGenerator(checks.seed("seed", seed))
 
     def negative(rows, step):
-        posterior = [ops.cast(part, rows.dtype) for part in model.posterior(rows)]
-        return _draw(model, rows, posterior, step, noise)[1] + objectives.gaussian_kl(*posterior)
+        target, condition = _target(model, rows), _condition(model, rows)
+        posterior = [ops.cast(part, target.dtype) for part in model.posterior(rows)]
+        z, lost = _draw(model, rows, target, posterior, step, noise)
+        return lost + priors.of(model).kl(*posterior, z, condition)
 
     total = _accumulate(
         model, x, samples, decodes, negative, lambda total, lost: total - lost.sum(axis=0), 0.0

@@ -183,10 +183,10 @@ class DeepEmbeddedClustering(Autoencoder):
     def _zero_target(self, out):
         return ops.full((out["code"].shape[0], self.clusters), 1 / self.clusters)
 
-    def _check_target(self, target, name):
+    def _check_target(self, target, name, x):
         """Refuse a `y` that is no distribution P; without one, the target is the input."""
         if not name.startswith("the target"):
-            super()._check_target(target, name)
+            super()._check_target(target, name, x)
         elif target.shape[1:] != (self.clusters,):
             raise ValueError(f"{name}, P, must have shape (n, {self.clusters}), got {target.shape}")
         else:

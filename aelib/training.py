@@ -581,7 +581,7 @@ def _xla_pays(model, *, steps, batch_size):
     It takes some seconds to compile. On two cores it then takes a dense net's steps in half the time, a
     convolution's in twice.
     """
-    asked = getattr(model.bookkeeping, "jit_compile", "auto")
+    asked = getattr(getattr(model, "bookkeeping", None), "jit_compile", "auto")
     if keras.backend.backend() != "tensorflow" or asked is False:
         return False
     if model.jit_compile:  # asked for, or on a GPU

@@ -6,52 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from aelib import batches, bounds, checks, layers, likelihoods, metrics, objectives
+from aelib import batches, bounds, checks, divergences, layers, likelihoods, metrics, priors
 from aelib.autoencoder import Autoencoder
+from aelib.objectives import mmd
 
 
-@keras.saving.register_keras_serializable("aelib")
-class VariationalAutoencoder(Autoencoder):
-    """A variational autoencoder: Kingma & Welling (2014), Rezende et al. (2014).
-
-    The loss is the negative evidence lower bound of one draw: the reconstruction, **summed** over the pixels,
-    plus the KL divergence, **summed** over the latents; both averaged over the batch. The constants that a
-    likelihood leaves out (see `aelib.likelihoods`) are missing from the loss, and counted by `elbo`.
-
-    Parameters
-    ----------
-    encoder : keras.Model
-        (B, ...) -> (B, 2 K): the means, then the logarithms of the **variances**.
-    decoder : keras.Model
-        (B, K) -> (B, ...), raw.
-    likelihood : str or aelib.likelihoods.Likelihood
-    variance : float, "learned" or "predicted", optional
-        Of a feature, where the likelihood is "gaussian"; by default learned. It sets how much the divergence
-        weighs beside the reconstruction: ½ for data whose standard deviation is 0.1 leaves no unit active.
-    beta : float
-        Weight of the divergence (Higgins et al., 2017); 1 for the bound itself, at least 0.
-    warmup : int
-        Number of training steps over which the weight rises from 0 to `beta` (Bowman et al., 2016, section
-        3.1). Evaluation always uses `beta`.
-    free_bits : float
-        Nats that each latent may cost, on the batch's average, before it is charged (Kingma et al., 2016,
-        appendix C.8). With them the term ``kl`` is a figure of the batch.
-    seed : int, optional
-        Of the draws.
-    """
+class _GaussianCode(Autoencoder):
+    """What the variational family has in common: a normal posterior, a prior that can be sampled, bounds."""
 
     def __init__(
-        self,
-        encoder,
-        decoder,
-        *,
-        likelihood="bernoulli",
-        variance=None,
-        beta=1.0,
-        warmup=0,
-        free_bits=0.0,
-        seed=None,
-        **kwargs,
+        self, encoder, decoder, *, likelihood="bernoulli", variance=None, prior=None, seed=None, **kwargs
     ):
         if likelihood == "gaussian":
             likelihood = likelihoods.Gaussian("learned" if variance is None else variance)
@@ -66,14 +30,10 @@ class VariationalAutoencoder(Autoencoder):
             raise ValueError(
                 f"the encoder must return 2 x {code} numbers, means and log-variances; got {width}"
             )
-        self.beta = checks.number("beta", beta, least=0)
-        self.warmup = checks.whole_number("warmup", warmup, least=0)
-        self.free_bits = checks.number("free_bits", free_bits, least=0)
         self.seed = checks.seed("seed", seed)
         self.sampling = layers.Sampling(seed=self.seed)
-        self.step = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="step", dtype="float32"
-        )
+        self.prior = priors.get(prior)
+        self.prior.attach(self)
 
     def posterior(self, x, training=None):
         """Return the posterior's mean and the logarithm of its variance: (B, ...) -> (B, K), (B, K).
@@ -87,27 +47,27 @@ class VariationalAutoencoder(Autoencoder):
         mean, log_var = self.posterior(x, training=training)
         code = self.sampling(mean, log_var)
         out = {"code": code, "mean": mean, "log_var": log_var}
-        out["reconstruction"] = self.decoder(code, training=training)
-        if training and self.warmup:
-            out["weight"] = self.beta * ops.minimum(self.step / self.warmup, 1.0)
-            self.step.assign_add(1.0)
-        return out
+        return out | {"reconstruction": self.decoder(self.decoder_input(code, x), training=training)}
 
-    def terms(self, target, out):
-        """Return the base's terms and ``kl``, the divergence from the prior times its weight."""
-        units = objectives.gaussian_kl_by_unit(out["mean"], out["log_var"])  # (B, K)
-        if self.free_bits:
-            kl = ops.sum(ops.maximum(ops.mean(units, axis=0), self.free_bits))
-        else:
-            kl = ops.sum(units, axis=-1)
-        return super().terms(target, out) | {"kl": out.get("weight", self.beta) * kl}
+    def condition_of(self, x):
+        """Return what the prior depends on beside the code, or None: nothing."""
+        return None
+
+    def decoder_input(self, code, x):
+        """Return what the decoder reads: codes (S·B, K), S for each sample of `x` -> (S·B, K), or more."""
+        return code
+
+    def _adapt(self, x, target):
+        super()._adapt(x, target)
+        self.prior.adapt(x)
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train, as `Autoencoder.fit`; warns where no unit of the code has become active."""
         history = super().fit(x, y, *args, **kwargs)
         # Fewer steps show nothing yet.
-        if batches.is_array(x) and len(x) > 1 and int(ops.convert_to_numpy(self.optimizer.iterations)) >= 100:
-            means = self.posterior(batches.as_array("the data", x)[:256])[0]
+        taken = int(ops.convert_to_numpy(self.optimizer.iterations))
+        if taken >= 100 and batches.is_array(x) and batches.rows(x := batches.as_array("the data", x)) > 1:
+            means = self.posterior(next(batches.slices(x, 256)))[0]
             if not metrics.active_units(ops.convert_to_numpy(ops.cast(means, "float32"))):
                 warnings.warn(
                     "no unit of the code is active: the posterior is the same for every sample, and the "
@@ -121,22 +81,30 @@ class VariationalAutoencoder(Autoencoder):
         both = super()._encoded(x, batch_size)
         return both[:, : both.shape[1] // 2]
 
-    def sample(self, n, *, seed=None):
-        """Return the means of the data for `n` codes from the prior: ndarray (n, ...)."""
+    def sample(self, n, *, seed=None, prior=None):
+        """Return the means of the data for `n` codes from the prior: ndarray (n, ...).
+
+        `prior` takes the place of the model's own: one that was fitted to its codes, see `aelib.priors`.
+        """
         n, seed = checks.whole_number("n", n), checks.seed("seed", seed)
-        if _width(self.decoder, "input_shape") is None:
+        if prior is not None:
+            return self.decode(prior.sample(n, seed=seed))
+        return self.decode(self._drawn(n, seed))
+
+    def _drawn(self, n, seed, condition=None):
+        width = _width(self.decoder, "input_shape")
+        if width is None:
             raise ValueError("the decoder does not say how long a code is: build it with keras.Input((K,))")
-        code = np.random.default_rng(seed).normal(size=(n, _width(self.decoder, "input_shape")))
-        return self.decode(code.astype("float32"))
+        if type(self.prior) is priors.Prior:  # the same on every backend
+            return np.random.default_rng(seed).normal(size=(n, width)).astype("float32")
+        noise = keras.random.SeedGenerator(seed)
+        return ops.convert_to_numpy(self.prior.draw(n, width, seed=noise, condition=condition))
 
     def interpolate(self, start, end, *, steps=8):
         """Decode `steps` codes on the line from each `start` to its `end`: (n, ...) -> (n, steps, ...)."""
         steps = checks.whole_number("steps", steps, least=2)
         one, two = self.encode(start), self.encode(end)
-        if one.shape != two.shape:
-            raise ValueError(f"both ends must hold as many samples, got {len(one)} and {len(two)}")
-        share = np.linspace(0, 1, steps, dtype=one.dtype)[:, None]
-        codes = (1 - share) * one[:, None] + share * two[:, None]  # (n, steps, K)
+        codes = _between(one, two, steps)
         decoded = self.decode(codes.reshape(-1, codes.shape[-1]))
         return decoded.reshape(len(one), steps, *decoded.shape[1:])
 
@@ -146,27 +114,224 @@ class VariationalAutoencoder(Autoencoder):
 
     def get_config(self):
         """Return what `from_config` needs."""
-        own = ("beta", "warmup", "free_bits", "seed")
-        return super().get_config() | {name: getattr(self, name) for name in own}
+        prior = keras.saving.serialize_keras_object(self.prior)
+        return super().get_config() | {"prior": prior, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild an untrained model from `get_config`."""
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls._parts}
+        return super().from_config(config | parts)
+
+    #: What else than the parts of every autoencoder is a layer, in the configuration.
+    _parts = ("prior",)
 
 
 @keras.saving.register_keras_serializable("aelib")
-class ImportanceWeightedAutoencoder(VariationalAutoencoder):
-    """An autoencoder trained on the importance-weighted bound of `samples` draws: Burda et al. (2016).
+class VariationalAutoencoder(_GaussianCode):
+    """A variational autoencoder: Kingma & Welling (2014), Rezende et al. (2014).
 
-    With one draw it is a VAE whose divergence is estimated by the draw too. Its one term, ``bound``, is the
-    negative bound, the likelihood's constants included; `beta`, `warmup` and `free_bits` have no place in it.
+    The loss is the negative evidence lower bound of one draw: the reconstruction, **summed** over the pixels,
+    plus the KL divergence, **summed** over the latents; both averaged over the batch. The constants that a
+    likelihood leaves out (see `aelib.likelihoods`) are missing from the loss, and counted by `elbo`.
+
+    It is put together from a likelihood, a prior and a divergence, each of which may be your own.
 
     Parameters
     ----------
+    encoder : keras.Model
+        (B, ...) -> (B, 2 K): the means, then the logarithms of the **variances**.
+    decoder : keras.Model
+        (B, K) -> (B, ...), raw.
+    likelihood : str or aelib.likelihoods.Likelihood
+    variance : float, "learned" or "predicted", optional
+        Of a feature, where the likelihood is "gaussian"; by default learned. It sets how much the divergence
+        weighs beside the reconstruction: ½ for data whose standard deviation is 0.1 leaves no unit active.
+    prior : aelib.priors.Prior, optional
+        Of the code; by default N(0, I).
+    divergence : aelib.divergences.Divergence, optional
+        What keeps the codes near the prior; by default the KL divergence, with `free_bits`.
+    beta : float
+        Weight of the divergence (Higgins et al., 2017); 1 for the bound itself, at least 0.
+    warmup : int
+        Number of training steps over which the weight rises from 0 to `beta` (Bowman et al., 2016, section
+        3.1). Evaluation always uses `beta`.
+    free_bits : float
+        Nats that each latent may cost, on the batch's average, before it is charged (Kingma et al., 2016,
+        appendix C.8). With them the term ``kl`` is a figure of the batch.
+    seed : int, optional
+        Of the draws.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib import VariationalAutoencoder, blocks
+    >>> x = np.random.default_rng(0).random((100, 20), dtype="float32")
+    >>> model = VariationalAutoencoder(blocks.dense_encoder(20, 2 * 3), blocks.dense_decoder(20, 3))
+    >>> model.compile("adam")
+    >>> history = model.fit(x, epochs=1, verbose=0)
+    >>> model.encode(x).shape, model.sample(5).shape
+    ((100, 3), (5, 20))
+    """
+
+    def __init__(self, encoder, decoder, *, divergence=None, beta=1.0, warmup=0, free_bits=0.0, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
+        self.beta = checks.number("beta", beta, least=0)
+        self.warmup = checks.whole_number("warmup", warmup, least=0)
+        self.free_bits = checks.number("free_bits", free_bits, least=0)
+        if divergence is not None and self.free_bits:
+            raise ValueError(
+                f"free_bits={self.free_bits:g} belongs to the KL divergence, got divergence={divergence!r}"
+            )
+        self.divergence = divergences.get(divergence, self.free_bits)
+        self.step = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="step", dtype="float32"
+        )
+
+    def call(self, x, training=None):
+        """Return a draw as ``code``, its raw ``reconstruction``, and the posterior: ``mean``, ``log_var``."""
+        out = super().call(x, training=training)
+        if training and self.warmup:
+            out["weight"] = self.beta * ops.minimum(self.step / self.warmup, 1.0)
+            self.step.assign_add(1.0)
+        return out
+
+    def terms(self, target, out):
+        """Return the base's terms, and the divergence's times its weight: ``kl`` by default."""
+        costs = self.divergence(self.prior, out | {"condition": self.condition_of(out["input"])})
+        weight = out.get("weight", self.beta)
+        return super().terms(target, out) | {name: weight * cost for name, cost in costs.items()}
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        own = {name: getattr(self, name) for name in ("beta", "warmup", "free_bits")}
+        divergence = None if self.free_bits else keras.saving.serialize_keras_object(self.divergence)
+        return super().get_config() | own | {"divergence": divergence}
+
+    _parts = ("prior", "divergence")
+
+
+@keras.saving.register_keras_serializable("aelib")
+class ConditionalVariationalAutoencoder(VariationalAutoencoder):
+    """A variational autoencoder of x given y: Sohn et al. (2015).
+
+    Its data are a dict, ``{"x": (n, ...), "condition": (n, C)}``: the condition is known, such as a class in
+    one-hot form, and is read by both nets; x is what is modeled.
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        [(B, ...), (B, C)] -> (B, 2 K).
+    decoder : keras.Model
+        [(B, K), (B, C)] -> (B, ...), raw.
+    prior : aelib.priors.Prior, optional
+        N(0, I), or `ConditionalPrior(net)`: a normal whose mean and variance follow from the condition.
+    **kwargs
+        As for `VariationalAutoencoder`; `corrupt` sees x alone.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> from aelib import ConditionalVariationalAutoencoder, blocks
+    >>> x = np.random.default_rng(0).random((100, 20), dtype="float32")
+    >>> y = np.eye(4, dtype="float32")[np.arange(100) % 4]
+    >>> model = ConditionalVariationalAutoencoder(
+    ...     blocks.with_condition(blocks.dense_encoder(20 + 4, 2 * 3), 4),
+    ...     blocks.with_condition(blocks.dense_decoder(20, 3 + 4), 4),
+    ... )
+    >>> model.compile("adam")
+    >>> history = model.fit({"x": x, "condition": y}, epochs=1, verbose=0)
+    >>> model.sample(y[:5]).shape
+    (5, 20)
+    """
+
+    def target_of(self, x):
+        """Return x itself, without its condition."""
+        _is_conditional(x)
+        return x["x"]
+
+    def condition_of(self, x):
+        """Return the condition."""
+        return x["condition"]
+
+    def visible(self, x, training=None):
+        """Return [x, condition] as the encoder sees them: x corrupted in training."""
+        _is_conditional(x)
+        condition = ops.convert_to_tensor(x["condition"])
+        return [super().visible(x["x"], training=training), self._as_condition(condition)]
+
+    def _as_condition(self, condition):
+        return condition if keras.backend.is_float_dtype(condition.dtype) else ops.cast(condition, "float32")
+
+    def decoder_input(self, code, x):
+        """Return [code, condition]: (S·B, K), the conditions of `x` S times."""
+        condition = self._as_condition(ops.convert_to_tensor(self.condition_of(x)))
+        times = code.shape[0] // condition.shape[0] if code.shape[0] and condition.shape[0] else 1
+        return [code, ops.tile(condition, (times, *[1] * (len(condition.shape) - 1)))]
+
+    def _zeros(self):
+        x, condition = super()._zeros()
+        return {"x": x, "condition": condition}
+
+    def _check_input(self, x, name="x"):
+        _is_conditional(x)
+        shape = self.encoder.input_shape
+        if isinstance(shape, list | tuple) and len(shape) == 2:
+            self._check_inputs(
+                x, name, dict(zip(("x", "condition"), (tuple(one[1:]) for one in shape), strict=True))
+            )
+
+    def _adapt(self, x, target):
+        Autoencoder._adapt(self, x, target)
+        self.prior.adapt(target)
+
+    def decode(self, code, condition=None, *, batch_size=512):
+        """Return the mean of the data given codes and conditions: (n, K), (n, C) -> ndarray (n, ...)."""
+        if condition is None:
+            raise ValueError("the decoder reads a condition too: decode(code, condition)")
+        return super().decode([code, condition], batch_size=batch_size)
+
+    def _reconstructed(self, x, batch_size):
+        return self._decoded([self._encoded(x, batch_size), x["condition"]], batch_size)
+
+    def sample(self, condition, *, seed=None):
+        """Return the mean of the data for a code from the prior, one for each condition: ndarray (n, ...)."""
+        condition = batches.as_array("the condition", condition)
+        return self.decode(self._drawn(len(condition), checks.seed("seed", seed), condition), condition)
+
+    def interpolate(self, start, end, *, steps=8):
+        """Decode codes on the line from each `start` to its `end`, under `start`'s condition."""
+        steps = checks.whole_number("steps", steps, least=2)
+        one, two = self.encode(start), self.encode(end)
+        codes = _between(one, two, steps)
+        condition = np.repeat(start["condition"], steps, axis=0)
+        decoded = self.decode(codes.reshape(-1, codes.shape[-1]), condition)
+        return decoded.reshape(len(one), steps, *decoded.shape[1:])
+
+
+def _is_conditional(x):
+    if not isinstance(x, dict) or set(x) != {"x", "condition"}:
+        got = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, dict) else type(x).__name__
+        raise ValueError(f"the data must be a dict of 'x' and 'condition', got {got}")
+
+
+@keras.saving.register_keras_serializable("aelib")
+class ImportanceWeightedAutoencoder(_GaussianCode):
+    """An autoencoder trained on the importance-weighted bound of `samples` draws: Burda et al. (2016).
+
+    With one draw it is a VAE whose divergence is estimated by the draw too. Its one term, ``bound``, is the
+    negative bound, the likelihood's constants included.
+
+    Parameters
+    ----------
+    encoder, decoder, likelihood, variance, prior, seed
+        As for `VariationalAutoencoder`.
     samples : int
         Draws for each image and step, decoded at once.
     """
 
-    def __init__(self, encoder, decoder, *, samples=5, likelihood="bernoulli", **kwargs):
-        super().__init__(encoder, decoder, likelihood=likelihood, **kwargs)
-        if (self.beta, self.warmup, self.free_bits) != (1.0, 0, 0.0):
-            raise ValueError("the importance-weighted bound has no beta, warmup or free_bits")
+    def __init__(self, encoder, decoder, *, samples=5, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
         self.samples = checks.whole_number("samples", samples)
 
     def terms(self, target, out):
@@ -211,17 +376,30 @@ class WassersteinAutoencoder(Autoencoder):
     def terms(self, target, out):
         """Return the base's terms and ``mmd``."""
         draw = keras.random.normal(ops.shape(out["code"]), dtype=out["code"].dtype, seed=self.prior)
-        return super().terms(target, out) | {"mmd": self.strength * objectives.mmd(out["code"], draw)}
+        return super().terms(target, out) | {"mmd": self.strength * mmd(out["code"], draw)}
 
     def get_config(self):
         """Return what `from_config` needs."""
         return super().get_config() | {"strength": self.strength, "seed": self.seed}
 
 
+def _between(one, two, steps):
+    """Return codes on the line from each of `one` to its partner in `two`: (n, K) -> (n, steps, K)."""
+    if one.shape != two.shape:
+        raise ValueError(f"both ends must hold as many samples, got {len(one)} and {len(two)}")
+    share = np.linspace(0, 1, steps, dtype=one.dtype)[:, None]
+    return (1 - share) * one[:, None] + share * two[:, None]
+
+
 def _width(model, name):
-    """Return the last axis of a model's input or output shape, or None where it does not say."""
+    """Return the last axis of a model's input or output shape, or None where it does not say.
+
+    Of several inputs, it is that of the first: the code.
+    """
     try:
         shape = getattr(model, name)
     except (AttributeError, ValueError):
         return None
-    return shape[-1] if isinstance(shape, tuple) else None
+    if isinstance(shape, list | tuple) and shape and isinstance(shape[0], tuple | list):
+        shape = shape[0]
+    return shape[-1] if isinstance(shape, tuple | list) else None

@@ -91,7 +91,8 @@ def test_model_contract(name, tmp_path):
     model.run_eagerly = True
     figures = evaluate(model)
     assert figures["loss"] == close(sum(figures[term] for term in names - {"loss"}))
-    if name != "wasserstein":  # three epochs of a discrepancy between ten codes and ten draws go up and down
+    # In three epochs a game, or a discrepancy between ten codes and ten draws, goes up and down.
+    if name not in ("adversarial", "wasserstein"):
         assert figures["loss"] < history["loss"][0]
     if not row.draws:
         assert figures == close(figures_by_hand(row, model))
@@ -120,10 +121,9 @@ def test_model_contract(name, tmp_path):
     assert int(loaded.optimizer.iterations) == 9
     ours, theirs = fit(model, shuffle=False), fit(loaded, shuffle=False)
     assert set(theirs) == names
-    if not row.random:  # a file does not keep the state of the noise
-        assert theirs == close(ours)
+    assert theirs == close(ours)
     for old, new in zip(model.get_weights(), loaded.get_weights(), strict=True):
-        assert row.random or np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-6) is None
+        np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-6)
 
     # While nothing is learnt, the history is the evaluation; except that corruption is on.
     model.optimizer.learning_rate = 0.0
@@ -200,13 +200,14 @@ JITTED = {
 def test_column_jit(name):
     with policy_of(JITTED[name]):
         model = compiled(TYPES[name].build, eagerly=False, jit_compile=True)
-        history = model.fit(X[:8], batch_size=BATCH, epochs=2, verbose=0).history
+        history = model.fit(X[:8], batch_size=BATCH, epochs=5, verbose=0).history
     assert np.isfinite(list(history.values())).all()
     terms = [values for term, values in history.items() if term != "loss"]
     assert history["loss"] == close(list(np.sum(terms, axis=0)))
     # Scaling a loss of 16 bits skips steps at first.
     scaled = JITTED[name] == "mixed_float16"
-    assert history["loss"][1] <= history["loss"][0] if scaled else history["loss"][1] < history["loss"][0]
+    first, *_, last = history["loss"]
+    assert last <= first if scaled else last < first
 
 
 @lru_cache
@@ -636,3 +637,93 @@ def test_one_bar_unless_turned_off(monkeypatch, capsys, progress, verbose, shown
     assert ended == [0, 1], "the caller's own callbacks run too"
     assert ("2/2" in captured.err) is shown
     assert captured.out == ""
+
+
+# Nets that read and return several arrays.
+
+
+def two_views(**options):
+    """Reads a dict of two arrays, has a dict for a code, and gives back their sum."""
+    left, right = keras.Input((3,), name="left"), keras.Input((3,), name="right")
+    codes = {"a": keras.layers.Dense(2)(left), "b": keras.layers.Dense(1)(right)}
+    encoder = keras.Model({"left": left, "right": right}, codes)
+    a, b = keras.Input((2,)), keras.Input((1,))
+    decoder = keras.Model({"a": a, "b": b}, keras.layers.Dense(3)(keras.layers.Concatenate()([a, b])))
+    model = Autoencoder(encoder, decoder, likelihood="gaussian", **options)
+    model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
+    return model
+
+
+VIEWS = {"left": np.float32(X[:, :3, 0, 0]), "right": np.float32(X[:, :3, 1, 0])}
+SUM = VIEWS["left"] + VIEWS["right"]
+
+
+def test_a_dict_of_arrays_goes_in_and_a_dict_is_the_code(tmp_path):
+    model = two_views()
+    history = model.fit(VIEWS, SUM, batch_size=4, epochs=3, verbose=0, validation_data=(VIEWS, SUM)).history
+    assert history["loss"][-1] < history["loss"][0]
+    code = model.encode(VIEWS, batch_size=4)
+    assert {name: part.shape for name, part in code.items()} == {"a": (N, 2), "b": (N, 1)}
+    np.testing.assert_allclose(model.decode(code, batch_size=3), model.reconstruct(VIEWS), atol=1e-6)
+    pipeline = [({name: part[i : i + 4] for name, part in VIEWS.items()}, SUM[i : i + 4]) for i in (0, 4, 8)]
+    np.testing.assert_allclose(model.reconstruct(iter(pipeline)), model.reconstruct(VIEWS), atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.reconstruct(VIEWS), model.reconstruct(VIEWS), atol=1e-6)
+    error = np.square(SUM - model.reconstruct(VIEWS)).sum(axis=1).mean()
+    assert model.evaluate(VIEWS, SUM, verbose=0)[0] == pytest.approx(error, rel=1e-5)
+
+
+def test_a_dict_that_cannot_be_read_is_refused():
+    model = two_views()
+    with pytest.raises(ValueError, match="a dict of 'left', 'right': say by a target what to give back"):
+        model.fit(VIEWS, verbose=0)
+    with pytest.raises(ValueError, match="reads 'left', 'right', the data has 'left': the names must be"):
+        model.fit({"left": VIEWS["left"]}, SUM, verbose=0)
+    with pytest.raises(ValueError, match=r"reads a dict of 'left', 'right'; the data is an array of shape"):
+        model.fit(SUM, SUM, verbose=0)
+    with pytest.raises(ValueError, match=r"reads 'right' of shape \(n >= 1, 3\), got \(10, 2\)"):
+        model.encode(VIEWS | {"right": VIEWS["right"][:, :2]})
+    with pytest.raises(ValueError, match="10 samples, its target 9"):
+        model.fit(VIEWS, SUM[:9], verbose=0)
+    with pytest.raises(ValueError, match="corrupt= is for one array, got a dict of 'left', 'right'"):
+        two_views(corrupt=layers.GaussianNoise(0.1))
+
+
+def test_a_tuple_is_a_code_and_an_encoder_of_its_own_class_may_give_it():
+    class Encoder(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = keras.layers.Dense(2), keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.one(x), self.two(x)
+
+    class Decoder(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.last = keras.layers.Dense(3)
+
+        def call(self, code):
+            return self.last(ops.concatenate(code, axis=-1))
+
+    model = Autoencoder(Encoder(), Decoder(), likelihood="gaussian")
+    model.compile("adam", run_eagerly=True)
+    model.fit(SUM, batch_size=4, epochs=2, verbose=0)
+    code = model.encode(SUM)
+    assert [part.shape for part in code] == [(N, 2), (N, 1)]
+    np.testing.assert_allclose(model.decode(code), model.reconstruct(SUM), atol=1e-6)
+
+
+def test_whole_numbers_stay_whole_where_a_part_of_a_dict_is_embedded():
+    word, x = keras.Input((), dtype="int32", name="word"), keras.Input((3,), name="x")
+    joined = keras.layers.Concatenate()([keras.layers.Embedding(5, 2)(word), x])
+    model = Autoencoder(
+        keras.Model({"word": word, "x": x}, keras.layers.Dense(2)(joined)),
+        keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]),
+        likelihood="gaussian",
+    )
+    model.compile("adam", run_eagerly=True)
+    data = {"word": np.arange(N) % 5, "x": (X[:, :3, 0, 0] > 0.5)}
+    model.fit(data, SUM, verbose=0)
+    assert model.encode(data).shape == (N, 2)

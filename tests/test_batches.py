@@ -119,7 +119,11 @@ def test_inputs_stand_first_in_a_batch():
         (lambda: Rows(X[:0], 7), ValueError, "x must hold at least one batch, got an empty Rows"),
         (Endless, ValueError, "x is a PyDataset without an end: define its __len__"),
         (lambda: dataset(X, 7).repeat(), ValueError, r"x is a pipeline without an end: .* take\(n\)"),
-        (lambda: {"a": X}, TypeError, "x must be an array, a pipeline or an iterable of batches, got dict"),
+        (
+            lambda: {"a": "x.npy"},
+            TypeError,
+            "x must be an array, a pipeline or an iterable of batches, got dict",
+        ),
         (lambda: "x.npy", TypeError, "got str"),
         (lambda: 3, TypeError, "got int"),
         (lambda: None, TypeError, "got NoneType"),

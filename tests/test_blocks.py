@@ -278,3 +278,21 @@ def test_a_mask_value_of_nan_is_refused_with_the_remedy(value):
 def test_bad_arguments_are_shown(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_condition_joins_the_last_axis():
+    seen = keras.Sequential([keras.Input((2, 3, 5)), keras.layers.Rescaling(1.0)])
+    x, known = np.ones((4, 2, 3, 2)), np.arange(12).reshape(4, 3)
+    both = np.asarray(blocks.with_condition(seen, 3)([x, known]))
+    np.testing.assert_array_equal(both[..., :2], x)
+    np.testing.assert_array_equal(both[..., 2:], np.broadcast_to(known[:, None, None], (4, 2, 3, 3)))
+    flat = keras.Sequential([keras.Input((5,)), keras.layers.Rescaling(1.0)])
+    both = np.asarray(blocks.with_condition(flat, 3)([np.ones((4, 2)), known]))
+    np.testing.assert_array_equal(both, np.concatenate([np.ones((4, 2)), known], axis=1))
+
+
+@pytest.mark.parametrize("shape", [(3,), (None, 5)])
+def test_a_condition_needs_room(shape):
+    net = keras.Sequential([keras.Input(shape), keras.layers.Rescaling(1.0)])
+    with pytest.raises(ValueError, match="fixed shape whose last axis is longer than the condition, 3; got"):
+        blocks.with_condition(net, 3)

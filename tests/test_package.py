@@ -24,8 +24,8 @@ FLOORS = [
     {"checks", "files"},
     {"autodiff", "blocks", "convmatrix", "corruptions", "metrics", "objectives", "plots", "quantizer"},
     {"layers", "likelihoods"},
-    {"architecture", "batches", "bounds", "training"},
-    {"autoencoder", "penalized", "variational"},
+    {"architecture", "batches", "bounds", "divergences", "priors", "training"},
+    {"adversarial", "autoencoder", "penalized", "variational"},
 ]
 BACKENDS = {"jax", "tensorflow", "torch"}
 KNOW_A_BACKEND = {"autodiff", "training"}

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from aelib import (
+    AdversarialAutoencoder,
     Autoencoder,
     ContractiveAutoencoder,
     ImportanceWeightedAutoencoder,
@@ -21,6 +22,7 @@ from aelib import (
     blocks,
     layers,
     likelihoods,
+    priors,
 )
 from aelib.clustering import DeepEmbeddedClustering
 
@@ -224,6 +226,16 @@ TYPES = {
         lambda **o: variational(ImportanceWeightedAutoencoder, samples=3, **o),
         random=True,
         draws=("bound",),
+    ),
+    "variational, vamp prior": Type(
+        lambda **o: variational(prior=priors.VampPrior(3), **o), random=True, draws=("reconstruction", "kl")
+    ),
+    "adversarial": Type(
+        lambda **o: dense(
+            AdversarialAutoencoder, discriminator=blocks.dense_encoder(CODE, 1, hidden=(5,)), seed=0, **o
+        ),
+        random=True,
+        draws=("reconstruction", "adversary", "discriminator"),
     ),
     "wasserstein": Type(
         lambda **o: dense(WassersteinAutoencoder, strength=5, **o),

@@ -73,14 +73,17 @@ class Gaussian(Likelihood):
             self.tenth = self.add_weight(shape=(), initializer="zeros", name="tenth_log_variance")
 
     def adapt(self, x):
-        """Warn of columns on other scales; start a learned variance at the mean of the data's own."""
+        """Warn of columns on other scales; start a learned variance at what a fresh net's errors will be.
+
+        Its answers are near 0, so that is the mean square of the data. A variance below that would meet with
+        gradients so large that Adam took small steps for a long time after.
+        """
         checks.warn_of_scales("the data", x)
         if self.variance == "learned":
-            rows = np.asarray(x[:10_000], np.float64).reshape(len(x[:10_000]), -1)
-            rows = rows[:, ~np.isnan(rows).all(axis=0)]
-            spread = float(np.mean(np.nanvar(rows, axis=0))) if rows.size else 0.0
-            if spread:  # one row shows none, and is no reason to start at certainty
-                self.tenth.assign(0.1 * math.log(max(spread, 1e-8)))
+            rows = np.asarray(x[:10_000], np.float64)
+            square = float(np.nanmean(np.square(rows))) if not np.isnan(rows).all() else 0.0
+            if square:  # nothing but zeros is no reason to start at certainty
+                self.tenth.assign(0.1 * math.log(max(square, 1e-8)))
 
     def _parts(self, raw):
         """Return the means and the log-variances."""

@@ -39,5 +39,5 @@ if __name__ == "__main__":
         model.compile("adam")
         model.fit(x, epochs=3, verbose=0)
         model.save("counts.keras")
-    model = keras.saving.load_model("counts.keras")
+    model = aelib.load_model("counts.keras")
     print(model.elbo(x).mean, aelib.anomaly.negative_elbo(model, x).mean(), model.reconstruct(x).mean())

@@ -1,0 +1,197 @@
+"""The adversarial autoencoder: a discriminator keeps the codes near a prior that need not have a density."""
+
+import keras
+from keras import ops
+from keras.src.utils import tracking
+
+from aelib import checks, priors
+from aelib.autoencoder import Autoencoder
+
+
+@keras.saving.register_keras_serializable("aelib")
+class AdversarialAutoencoder(Autoencoder):
+    """An autoencoder whose codes a discriminator cannot tell from the prior's: Makhzani et al. (2016).
+
+    Both players move in every step, each by its own term: ``discriminator`` is the cross-entropy of telling
+    draws of the prior from codes, and moves the discriminator alone; ``adversary`` is the encoder's cost of
+    codes that are recognized, -log D(code) (Goodfellow et al., 2014, section 3), and moves the encoder alone.
+    Their sum is no measure of progress. Where the game stands even, both are near log 2 for each code (the
+    discriminator's, which judges two, near 2 log 2).
+
+    Parameters
+    ----------
+    encoder, decoder, likelihood, corrupt
+        As for `Autoencoder`.
+    discriminator : keras.Model
+        (B, K) -> (B, 1), a logit.
+    strength : float
+        Weight of ``adversary`` beside the reconstruction, which is summed over the features.
+    prior : aelib.priors.Prior, optional
+        By default N(0, I).
+    seed : int, optional
+        Of the prior's draws.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib import AdversarialAutoencoder, blocks
+    >>> x = np.random.default_rng(0).random((100, 20), dtype="float32")
+    >>> discriminator = blocks.dense_encoder(2, 1, hidden=(32, 32))
+    >>> model = AdversarialAutoencoder(
+    ...     blocks.dense_encoder(20, 2), blocks.dense_decoder(20, 2), discriminator=discriminator
+    ... )
+    >>> model.compile("adam", discriminator_optimizer="adam")
+    >>> history = model.fit(x, epochs=1, verbose=0)
+    >>> model.sample(5).shape
+    (5, 20)
+    """
+
+    def __init__(self, encoder, decoder, *, discriminator, strength=1.0, prior=None, seed=None, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
+        if not isinstance(discriminator, keras.layers.Layer):
+            raise ValueError(f"discriminator must be a keras.Model or a layer, got {discriminator!r}")
+        shape = getattr(discriminator, "output_shape", (None, 1))
+        if tuple(shape[1:]) != (1,):
+            raise ValueError(f"the discriminator must return one logit a code, (B, 1), got {shape}")
+        self.discriminator = discriminator
+        self.strength = checks.number("strength", strength, least=0)
+        self.prior = priors.get(prior)
+        self.prior.attach(self)
+        self.seed = checks.seed("seed", seed)
+        self.noise = keras.random.SeedGenerator(seed)
+
+    def terms(self, target, out):
+        """Return the base's terms, ``adversary`` and ``discriminator``: (B,) each."""
+        code = out["code"]
+        draws = self.prior.draw(ops.shape(code)[0], code.shape[-1], seed=self.noise)
+        real = self._judged(ops.cast(draws, code.dtype))
+        found = self._judged(ops.stop_gradient(code))
+        return super().terms(target, out) | {
+            "adversary": self.strength * ops.softplus(-self._judged(code, frozen=True)),
+            "discriminator": ops.softplus(-real) + ops.softplus(found),
+        }
+
+    def _judged(self, code, frozen=False):
+        """Return the discriminator's logits, (B, K) -> (B,); `frozen`: its weights get no gradient."""
+        if not frozen:
+            return ops.cast(self.discriminator(code)[:, 0], code.dtype)
+        weights = [ops.stop_gradient(weight.value) for weight in self.discriminator.trainable_variables]
+        others = [weight.value for weight in self.discriminator.non_trainable_variables]
+        return ops.cast(self.discriminator.stateless_call(weights, others, code)[0][:, 0], code.dtype)
+
+    def compile(self, optimizer="adam", *args, discriminator_optimizer=None, **kwargs):
+        """Prepare for training, as `Autoencoder.compile`.
+
+        Parameters
+        ----------
+        optimizer : str or keras.optimizers.Optimizer
+            Of encoder and decoder.
+        discriminator_optimizer : str or keras.optimizers.Optimizer, optional
+            By default one of the same settings.
+        """
+        optimizer = keras.optimizers.get(optimizer)
+        both = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss for 16 bits
+        if not isinstance(both, TwoOptimizers):
+            if discriminator_optimizer is None:
+                discriminator_optimizer = type(optimizer).from_config(optimizer.get_config())
+            optimizer = both = TwoOptimizers(optimizer, keras.optimizers.get(discriminator_optimizer))
+        elif discriminator_optimizer is not None:
+            raise ValueError("optimizer= holds both optimizers already: leave discriminator_optimizer= out")
+        both.second_of({id(variable) for variable in self.discriminator.variables})
+        super().compile(optimizer, *args, **kwargs)
+
+    def sample(self, n, *, seed=None):
+        """Return the means of the data for `n` codes from the prior: ndarray (n, ...)."""
+        n, seed = checks.whole_number("n", n), checks.seed("seed", seed)
+        shape = getattr(self.decoder, "input_shape", None)
+        if not isinstance(shape, tuple):
+            raise ValueError("the decoder does not say how long a code is: build it with keras.Input((K,))")
+        draws = self.prior.draw(n, shape[-1], seed=keras.random.SeedGenerator(seed))
+        return self.decode(ops.convert_to_numpy(draws))
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        parts = {name: getattr(self, name) for name in ("discriminator", "prior")}
+        parts = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+        return super().get_config() | parts | {"strength": self.strength, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild an untrained model from `get_config`."""
+        parts = ("discriminator", "prior")
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in parts}
+        return super().from_config(config | parts)
+
+
+@keras.saving.register_keras_serializable("aelib")
+class TwoOptimizers(keras.optimizers.Optimizer):
+    """Two optimizers in one: the second moves the variables that `second_of` names, the first all others.
+
+    Parameters
+    ----------
+    first, second : keras.optimizers.Optimizer
+    """
+
+    def __init__(self, first, second):
+        super().__init__(learning_rate=0.0)
+        self.first, self.second = first, second
+        self._second = set()
+
+    def second_of(self, ids):
+        """Name the variables of the second optimizer by their `id`."""
+        self._second = ids
+
+    def _parted(self, variables, gradients=None):
+        """Return the lists for `apply` or `build` of the first and of the second optimizer."""
+        rows = zip(variables, variables if gradients is None else gradients, strict=True)
+        rows = [(id(variable) in self._second, variable, gradient) for variable, gradient in rows]
+        return [[row[1:] for row in rows if row[0] is mine] for mine in (False, True)]
+
+    @tracking.no_automatic_dependency_tracking
+    def build(self, var_list):
+        """Make both optimizers' variables."""
+        for optimizer, rows in zip((self.first, self.second), self._parted(var_list), strict=True):
+            optimizer.build([variable for variable, _ in rows])
+        super().build(var_list)
+
+    def apply(self, grads, trainable_variables=None):
+        """Take a step of both."""
+        if not self.built:
+            self.build(trainable_variables)
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        for optimizer, rows in zip((self.first, self.second), self._parted(variables, grads), strict=True):
+            optimizer.apply([gradient for _, gradient in rows], [variable for variable, _ in rows])
+
+    @property
+    def variables(self):
+        """Return the variables of both, after this one's own."""
+        return self._variables + self.first.variables + self.second.variables
+
+    @property
+    def iterations(self):
+        """Return the count of steps."""
+        return self.first.iterations
+
+    @property
+    def learning_rate(self):
+        """Return the first optimizer's, which may be set."""
+        return self.first.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.first.learning_rate = learning_rate
+
+    def finalize_variable_values(self, var_list):
+        """Let both put their averages of the weights in place, if they keep such."""
+        for optimizer, rows in zip((self.first, self.second), self._parted(var_list), strict=True):
+            optimizer.finalize_variable_values([variable for variable, _ in rows])
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        parts = {"first": self.first, "second": self.second}
+        return {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild from `get_config`."""
+        return cls(*(keras.saving.deserialize_keras_object(config[name]) for name in ("first", "second")))

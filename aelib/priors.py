@@ -1,0 +1,340 @@
+"""Priors of codes: what a variational autoencoder is trained against, and what is fitted to codes afterwards.
+
+A `Prior` is a Keras layer, so that one with weights trains, and is saved, with its model. `MixturePrior` and
+`FlowMatchingPrior` are fitted to the codes of a trained model; each of them gives codes to `model.decode`.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from aelib import checks, objectives, training
+
+_register = keras.saving.register_keras_serializable("aelib")
+
+
+@_register
+class Prior(keras.layers.Layer):
+    """The base of all priors, and the standard normal N(0, I), which has no parameters.
+
+    A subclass defines `log_prob` and `draw`; `kl_by_unit` where the divergence has a closed form.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**({"dtype": "float32"} | kwargs))
+        self.built = True
+
+    def log_prob(self, code, condition=None):
+        """Return the logarithm of the density: (..., K) -> (...)."""
+        zeros = ops.zeros_like(code)
+        return objectives.normal_log_density(code, zeros, zeros)
+
+    def draw(self, n, size, *, seed, condition=None):
+        """Draw `n` codes of `size` numbers: tensor (n, size). `seed` is a `keras.random.SeedGenerator`."""
+        return keras.random.normal((n, size), seed=seed)
+
+    def kl_by_unit(self, mean, log_var, condition=None):
+        """Return KL(N(mean, e^log_var) ‖ prior) of each latent in nats, (B, K), or None: no closed form."""
+        return objectives.gaussian_kl_by_unit(mean, log_var)
+
+    def kl(self, mean, log_var, code, condition=None):
+        """Return the divergence from the prior in nats: (B, K), (B, K) -> (B,).
+
+        Where it has no closed form it is estimated by the one `code` that was drawn.
+        """
+        units = self.kl_by_unit(mean, log_var, condition)
+        if units is not None:
+            return ops.sum(units, axis=-1)
+        return objectives.normal_log_density(code, mean, log_var) - self.log_prob(code, condition)
+
+    def attach(self, model):
+        """Learn which model this is the prior of; its constructor calls it."""
+
+    def adapt(self, x):
+        """Prepare for training data, an ndarray (n, ...), before the very first step."""
+
+
+@_register
+class ConditionalPrior(Prior):
+    """A normal prior p(z | y) that a net learns from the condition: Sohn et al. (2015), section 4.1.
+
+    Parameters
+    ----------
+    net : keras.Model
+        (B, C) -> (B, 2 K): the means, then the logarithms of the variances.
+    """
+
+    def __init__(self, net, **kwargs):
+        super().__init__(**kwargs)
+        self.net = net
+
+    def normal(self, condition):
+        """Return the mean and the logarithm of the variance: (B, C) -> (B, K), (B, K)."""
+        if condition is None:
+            raise ValueError("a prior of the condition needs one: give condition=, an array (n, C)")
+        return [ops.cast(part, "float32") for part in ops.split(self.net(condition), 2, axis=-1)]
+
+    def log_prob(self, code, condition=None):
+        """Return log p(z | y): (B, K), (B, C) -> (B,)."""
+        return objectives.normal_log_density(code, *self.normal(condition))
+
+    def draw(self, n, size, *, seed, condition=None):
+        """Draw a code for each condition: tensor (n, K)."""
+        mean, log_var = self.normal(condition)
+        return mean + ops.exp(0.5 * log_var) * keras.random.normal(ops.shape(mean), seed=seed)
+
+    def kl_by_unit(self, mean, log_var, condition=None):
+        """Return KL(N(mean, e^log_var) ‖ p(z | y)) of each latent in nats: (B, K)."""
+        other, other_log_var = self.normal(condition)
+        gap = ops.square(mean - other) * ops.exp(-other_log_var)
+        return 0.5 * (other_log_var - log_var + ops.exp(log_var - other_log_var) + gap - 1.0)
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        return super().get_config() | {"net": keras.saving.serialize_keras_object(self.net)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild from `get_config`."""
+        return cls(**config | {"net": keras.saving.deserialize_keras_object(config["net"])})
+
+
+@_register
+class VampPrior(Prior):
+    """A mixture of the posteriors of learned pseudo-inputs: Tomczak & Welling (2018), section 2.
+
+    Parameters
+    ----------
+    components : int
+        Number of pseudo-inputs. Training starts with them at random training samples, and keeps them within
+        the range of these.
+    """
+
+    def __init__(self, components=50, *, shape=None, low=0.0, high=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.components = checks.whole_number("components", components)
+        self.low, self.high = low, high
+        self.posterior = None
+        if shape is not None:
+            self._make(shape)
+
+    def _make(self, shape):
+        self.shape = tuple(shape)
+        self.pseudo_inputs = self.add_weight(
+            name="pseudo_inputs", shape=(self.components, *self.shape), initializer="random_uniform"
+        )
+
+    def attach(self, model):
+        """Take the model's posterior, and the shape of its data."""
+        # Through a tuple, which Keras does not track: the model holds the prior, not the other way round.
+        self.posterior = _Untracked(model.posterior)
+        shape = getattr(model.encoder, "input_shape", None)
+        if not hasattr(self, "pseudo_inputs"):
+            if not isinstance(shape, tuple) or None in shape[1:]:
+                raise ValueError(
+                    "a VampPrior learns inputs of the encoder, which must say what shape it reads, got "
+                    f"{shape}: build it with keras.Input(shape)"
+                )
+            self._make(shape[1:])
+
+    def adapt(self, x):
+        """Start at random training samples."""
+        self.low, self.high = (float(edge) for edge in (x.min(), x.max()))
+        rows = np.random.default_rng(0).choice(len(x), self.components, replace=len(x) < self.components)
+        self.pseudo_inputs.assign(x[rows])
+
+    def normals(self):
+        """Return the means and log-variances of the components: (C, K), (C, K)."""
+        if self.posterior is None:
+            raise ValueError("a VampPrior belongs to a model: VariationalAutoencoder(..., prior=VampPrior())")
+        seen = ops.clip(self.pseudo_inputs, self.low, self.high)
+        return [ops.cast(part, "float32") for part in self.posterior.function(seen)]
+
+    def log_prob(self, code, condition=None):
+        """Return the logarithm of the mixture's density: (..., K) -> (...)."""
+        each = objectives.normal_log_density(code[..., None, :], *self.normals())  # (..., C)
+        return ops.logsumexp(each, axis=-1) - math.log(self.components)
+
+    def draw(self, n, size, *, seed, condition=None):
+        """Draw `n` codes: tensor (n, K)."""
+        mean, log_var = self.normals()
+        rows = keras.random.randint((n,), 0, self.components, seed=seed)
+        noise = keras.random.normal((n, mean.shape[-1]), seed=seed)
+        return ops.take(mean, rows, axis=0) + ops.exp(0.5 * ops.take(log_var, rows, axis=0)) * noise
+
+    def kl_by_unit(self, mean, log_var, condition=None):
+        """Return None: the divergence from a mixture has no closed form."""
+        return None
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        own = {"components": self.components, "low": self.low, "high": self.high}
+        return super().get_config() | own | {"shape": getattr(self, "shape", None)}
+
+
+class _Untracked:
+    """Holds a function where Keras does not look for layers."""
+
+    def __init__(self, function):
+        self.function = function
+
+
+class MixturePrior:
+    """A mixture of normals fitted to the codes of a trained model: Ghosh et al. (2020), section 4.
+
+    scikit-learn's `GaussianMixture` with full covariances.
+
+    Parameters
+    ----------
+    components : int
+    seed : int, optional
+        Of the fit.
+    """
+
+    def __init__(self, components=10, *, seed=None):
+        self.components = checks.whole_number("components", components)
+        self.seed = checks.seed("seed", seed)
+        self.mixture = None
+
+    def fit(self, codes):
+        """Fit to codes, ndarray (n, K), and return itself."""
+        from sklearn.mixture import GaussianMixture
+
+        codes = _codes(codes)
+        if len(codes) <= self.components:
+            raise ValueError(f"{self.components} components need more codes than that, got {len(codes)}")
+        self.mixture = GaussianMixture(self.components, random_state=self.seed, reg_covar=1e-5).fit(codes)
+        return self
+
+    def log_prob(self, codes):
+        """Return the logarithm of the density: (n, K) -> ndarray (n,)."""
+        return _fitted(self, self.mixture).score_samples(_codes(codes))
+
+    def sample(self, n, *, seed=None):
+        """Draw codes: ndarray (n, K)."""
+        mixture = _fitted(self, self.mixture)
+        n, rng = checks.whole_number("n", n), np.random.default_rng(checks.seed("seed", seed))
+        counts = rng.multinomial(n, mixture.weights_)
+        parts = [
+            rng.multivariate_normal(mean, covariance, size)
+            for mean, covariance, size in zip(mixture.means_, mixture.covariances_, counts, strict=True)
+        ]
+        return rng.permutation(np.concatenate(parts)).astype("float32")
+
+
+@_register
+class _Velocity(keras.Model):
+    """The net of flow matching: (z_t, t) -> the velocity, trained on straight lines from noise to codes."""
+
+    def __init__(self, net, seed, **kwargs):
+        super().__init__(**kwargs)
+        self.net = net
+        self.noise = keras.random.SeedGenerator(seed)
+
+    def call(self, code, training=None):
+        start = keras.random.normal(ops.shape(code), seed=self.noise)
+        t = keras.random.uniform((ops.shape(code)[0], 1), seed=self.noise)
+        return self.net([(1 - t) * start + t * code, t]) - (code - start)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.mean(ops.square(y_pred))
+
+
+class FlowMatchingPrior:
+    """A flow from N(0, I) to the codes of a trained model, by flow matching: Lipman et al. (2023).
+
+    A net learns the velocity along straight lines between noise and codes (their example II, σ_min = 0);
+    codes are drawn by following it from noise with Heun's method. Its density is not computed: there is no
+    `log_prob`.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Widths of the net's hidden layers.
+    epochs, batch_size : int
+    learning_rate : float
+        At the start; it falls to 0 along a cosine.
+    steps : int
+        Of Heun's method, two evaluations of the net each.
+    seed : int, optional
+    """
+
+    def __init__(
+        self, hidden=(256, 256), *, epochs=100, batch_size=256, learning_rate=2e-3, steps=20, seed=None
+    ):
+        self.hidden = checks.whole_numbers("hidden", hidden)
+        self.epochs = checks.whole_number("epochs", epochs)
+        self.batch_size = checks.whole_number("batch_size", batch_size)
+        self.learning_rate = checks.number("learning_rate", learning_rate, above=0)
+        self.steps = checks.whole_number("steps", steps)
+        self.seed = checks.seed("seed", seed)
+        self.net = None
+
+    def fit(self, codes):
+        """Fit to codes, ndarray (n, K), and return itself; they are standardized first."""
+        codes = _codes(codes)
+        self.mean, self.scale = codes.mean(axis=0), np.maximum(codes.std(axis=0), 1e-6)
+        z, t = keras.Input((codes.shape[1],)), keras.Input((1,))
+        waves = [ops.cos(math.pi * 2**k * t) for k in range(4)]
+        h = ops.concatenate([z, t, *waves], axis=-1)
+        for width in self.hidden:
+            h = keras.layers.Dense(width, "silu")(h)
+        self.net = keras.Model([z, t], keras.layers.Dense(codes.shape[1])(h))
+        model = _Velocity(self.net, self.seed, name="velocity")
+        steps = self.epochs * math.ceil(len(codes) / self.batch_size)
+        rate = keras.optimizers.schedules.CosineDecay(self.learning_rate, steps)
+        model.compile(keras.optimizers.Adam(rate))
+        options = {"batch_size": self.batch_size, "epochs": self.epochs, "verbose": 0}
+        training.fit(model, model.fit, (codes - self.mean) / self.scale, **options)
+        return self
+
+    def sample(self, n, *, seed=None):
+        """Draw codes: ndarray (n, K)."""
+        net, n = _fitted(self, self.net), checks.whole_number("n", n)
+        noise = np.random.default_rng(checks.seed("seed", seed)).normal(size=(n, len(self.mean)))
+        z = ops.convert_to_tensor(noise.astype("float32"))
+        for step in range(self.steps):
+            now, later = (ops.full((n, 1), (step + more) / self.steps) for more in (0, 1))
+            first = net([z, now])
+            second = net([z + first / self.steps, later])
+            z = z + (first + second) / (2 * self.steps)
+        return ops.convert_to_numpy(z) * self.scale + self.mean
+
+
+def _codes(codes):
+    codes = checks.finite("the codes", checks.samples("the codes", codes))
+    if codes.ndim != 2:
+        raise ValueError(f"the codes must be vectors, (n, K), got shape {codes.shape}")
+    return np.asarray(codes, "float32")
+
+
+def _fitted(prior, inner):
+    if inner is None:
+        raise ValueError(f"{type(prior).__name__} is not fitted yet: call fit(model.encode(x)) first")
+    return inner
+
+
+def of(model):
+    """Return a model's prior; N(0, I) where it names none."""
+    prior = getattr(model, "prior", None)
+    return prior if isinstance(prior, Prior) else Prior()
+
+
+def get(prior):
+    """Return a prior: itself, or the standard normal for None.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if prior is None:
+        return Prior()
+    if isinstance(prior, Prior):
+        return prior
+    raise ValueError(
+        f"prior must be an aelib.priors.Prior, as VampPrior(50), or None for N(0, I); got {prior!r}. One "
+        "that is fitted to codes afterwards is given to sample(prior=...)"
+    )
