@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsClassifier
 
 HERE = Path(__file__).parent / "outside"
 
@@ -49,3 +50,25 @@ def test_a_series_and_its_scores(run):
         odd[900 - 32 : 910 + 32] = True
         assert np.nanmax(scores[odd]) > 2 * np.nanmax(scores[~odd])
     assert 900 <= np.nanargmax(found["scores"]) < 910
+
+
+def test_digits_by_name(run):
+    found = run("conditional_digits")
+    data, drawn, wanted = (found[name] for name in ("data", "drawn", "wanted"))
+    nearest = KNeighborsClassifier(3).fit(data.x_train.reshape(len(data.x_train), -1), data.y_train)
+    assert np.mean(nearest.predict(drawn.reshape(len(drawn), -1)) == wanted) > 0.9
+    assert found["right"] > found["wrong"] + 5
+
+
+def test_a_total_correlation_of_ones_own(run):
+    found = run("total_correlation")
+    history, together = found["history"], found["together"]
+    assert set(history) == {"loss", "reconstruction", "information", "correlation", "units"}
+    assert history["reconstruction"][-1] < 0.5 * history["reconstruction"][0]
+    # Each unit follows a place along the picture's axes, or along others: it is not lost.
+    assert together.max(axis=0).min() > 0.5
+
+
+def test_gaps_are_filled_better_than_by_means(run):
+    errors = run("imputation")["errors"]
+    assert errors["autoencoder"] < 0.95 * errors["column means"]

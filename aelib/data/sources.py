@@ -53,6 +53,9 @@ class Spec:
     address: str = ""  # of the originals, up to their names; empty: scikit-learn downloads them itself
     held_out: int | None = None  # the last n training examples are for validation; None: a seeded tenth
     subset: bool = False  # `rows` are the first of what may be more
+    gaps: bool = False  # NaN stands where a number is missing
+    columns: tuple = ()  # of a table
+    unpack: Callable | None = None  # what np.load gives of the user's file -> the arrays of KEYS
 
     def check(self, arrays, where):
         """Return the arrays, cut to the subset where the data set is one.
@@ -78,7 +81,7 @@ class Spec:
                 wanted = f"0 to {len(self.class_names) - 1}"
                 raise ValueError(f"{where}: y_{part} must be from {wanted}, got {y.min()} to {y.max()}")
             if self.dtype is np.floating:
-                _check_finite(f"{where}: x_{part}", x)
+                _check_finite(f"{where}: x_{part}", np.where(np.isnan(x), 0, x) if self.gaps else x)
             checked += [x[:rows], y[:rows]]
         return tuple(checked)
 

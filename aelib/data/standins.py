@@ -118,6 +118,59 @@ def descriptions():
     return _hold_out(x, y), names, "lines of scikit-learn's data set descriptions"
 
 
+def synthetic_utterances(n=180, length=29, features=12):
+    """Return utterances, (n, 29, 12) float32 of 7 to 29 steps, NaN after the end; the label is the speaker.
+
+    Each speaker glides between two vowels of their own, at their own pace.
+    """
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 9
+    vowels = rng.normal(size=(9, 2, features))
+    x = np.full((n, length, features), np.nan)
+    for row, speaker in zip(x, y, strict=True):
+        steps = rng.integers(7, length + 1)
+        share = np.linspace(0, 1, steps)[:, None] ** (1 + speaker / 9)
+        row[:steps] = (1 - share) * vowels[speaker, 0] + share * vowels[speaker, 1]
+        row[:steps] += 0.2 * rng.normal(size=(steps, features))
+    return (
+        _hold_out(x.astype(np.float32), y),
+        tuple(f"speaker {k + 1}" for k in range(9)),
+        "synthetic utterances",
+    )
+
+
+def synthetic_weather(days=60):
+    """Return an hourly table, (n, 12) float32 in the columns of ``nyc_weather``, with gaps."""
+    rng = np.random.default_rng(0)
+    hours = np.arange(24 * days)
+    hour, day = hours % 24, hours // 24
+    month = 1 + day * 12 // days
+    temp = 55 - 20 * np.cos(2 * np.pi * day / days) - 8 * np.cos(2 * np.pi * (hour - 3) / 24)
+    temp = temp + np.convolve(rng.normal(0, 3, len(hours)), np.ones(12) / 4, "same")
+    humid = np.clip(60 + 15 * np.cos(2 * np.pi * (hour - 3) / 24) + rng.normal(0, 8, len(hours)), 15, 100)
+    dewp = temp - (100 - humid) / 5 * 1.8
+    speed = rng.gamma(4, 2.5, len(hours))
+    rain = np.where(rng.random(len(hours)) < 0.06, rng.exponential(0.05, len(hours)), 0)
+    columns = [temp, dewp, humid, rng.integers(0, 37, len(hours)) * 10, speed, 1.3 * speed + 4, rain]
+    columns += [rng.normal(1018, 7, len(hours)), 10 - 60 * np.minimum(rain, 0.1), month, day % 28 + 1, hour]
+    x = np.stack(columns, axis=1)
+    x[:, :9][rng.random((len(x), 9)) < [0, 0, 0, 0.02, 0, 0.8, 0, 0.1, 0]] = np.nan
+    y = rng.integers(0, 3, len(x))
+    return _hold_out(x.astype(np.float32), y), ("EWR", "JFK", "LGA"), "synthetic weather"
+
+
+def synthetic_pulse(steps=3000, start=1000, first=2200, last=2230):
+    """Return a series, (n,) float32, of a pulse whose one beat in the test part lacks its second wave."""
+    rng = np.random.default_rng(0)
+    beat = np.arange(steps) / 40 + 0.02 * np.cumsum(rng.normal(size=steps)) / 40
+    phase = beat % 1
+    wave, echo = np.exp(-0.5 * ((phase - 0.3) / 0.08) ** 2), np.exp(-0.5 * ((phase - 0.6) / 0.1) ** 2)
+    y = np.zeros(steps, np.int64)
+    y[first:last] = 1
+    x = (70 + 40 * wave + 12 * np.where(y, -1, 1) * echo + rng.normal(0, 0.5, steps)).astype(np.float32)
+    return (x[:start], y[:start], x[start:], y[start:]), ("normal", "anomaly"), "a synthetic pulse"
+
+
 #: What replaces a data set in the quick profile: functions that return (arrays, class names, description).
 STANDINS = {
     "mnist": enlarged_digits,
@@ -125,4 +178,8 @@ STANDINS = {
     "cifar10": photograph_patches,
     "ecg5000": synthetic_heartbeats,
     "newsgroups": descriptions,
+    "imdb": descriptions,
+    "japanese_vowels": synthetic_utterances,
+    "nyc_weather": synthetic_weather,
+    "ucr_anomaly_135": synthetic_pulse,
 }
