@@ -192,6 +192,16 @@ class CodeDensity:
     mixture : sklearn.mixture.GaussianMixture
     bic : dict
         The criterion of every number of components that was tried, in nats times 2: lower is better.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.anomaly import CodeDensity
+    >>> codes = np.random.default_rng(0).normal(size=(200, 2))
+    >>> density = CodeDensity(n_components=(1, 2)).fit(codes)
+    >>> near, far = density.score([[0.0, 0.0], [9.0, 9.0]])
+    >>> bool(far > near)
+    True
     """
 
     def __init__(self, n_components=1, *, seed=0):
@@ -230,6 +240,15 @@ class Mahalanobis:
     ----------
     location, covariance : ndarray (K,), (K, K)
         Of the normal codes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.anomaly import Mahalanobis
+    >>> errors = np.random.default_rng(0).normal(size=(200, 3))
+    >>> near, far = Mahalanobis().fit(errors).score([[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])
+    >>> bool(far > near)
+    True
     """
 
     def __init__(self, *, reg_covar=1e-6):
@@ -305,6 +324,16 @@ class Ensemble:
         ones counted half, in [0, 1]. The rank is the same for every monotone map of a score, but all that is
         odder than any fitted sample has rank 1 alike.
     combine : {"mean", "max"}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.anomaly import Ensemble
+    >>> normal = np.random.default_rng(0).normal(size=(2, 100)) * [[1], [1000]]
+    >>> one = Ensemble().fit(normal)
+    >>> near, far = one.score([[0.0, 5.0], [0.0, 5000.0]])
+    >>> bool(far > 4 > near)
+    True
     """
 
     def __init__(self, scale="robust z", combine="mean"):
@@ -393,6 +422,14 @@ class Threshold(_Limit):
         Scores strictly above it are alarms.
     scores : ndarray (n,)
         The calibration scores, sorted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.anomaly import Threshold
+    >>> threshold = Threshold(alpha=0.05).fit(np.arange(100.0))
+    >>> threshold.predict([50.0, 98.0]).tolist()
+    [False, True]
     """
 
     def __init__(self, alpha=0.05):
@@ -470,6 +507,15 @@ class RobustThreshold(_Limit):
     ----------
     value : float
         Scores strictly above it are alarms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.anomaly import RobustThreshold
+    >>> scores = np.random.default_rng(0).normal(size=200)
+    >>> scores[:10] = 50  # a twentieth is odd already in training
+    >>> RobustThreshold().fit(scores).predict([0.0, 4.0]).tolist()
+    [False, True]
     """
 
     def __init__(self, alpha=0.05, *, contamination=None):

@@ -402,6 +402,21 @@ class Autoencoder(keras.Model):
         """Prepare for training data before the very first step."""
         self.likelihood.adapt(target)
 
+    def predict(self, x, *args, **kwargs):
+        """Return what `call` does, as `keras.Model.predict`: ``reconstruction`` is raw, logits for instance.
+
+        For the means of the data take `reconstruct`, which also checks the input.
+        """
+        return super().predict(x, *args, **kwargs)
+
+    def export(self, filepath, *args, **kwargs):
+        """Write what `call` does for serving, as `keras.Model.export`: the served ``reconstruction`` is raw.
+
+        For means, serve the likelihood's `mean` with it:
+        ``keras.Model(i := keras.Input(shape), model.likelihood.mean(model(i)["reconstruction"]))``.
+        """
+        return super().export(filepath, *args, **kwargs)
+
     def encode(self, x, *, batch_size=512):
         """Return the codes of `x`: (n, ...) -> ndarray (n, code), or the arrays that the encoder gives.
 

@@ -100,6 +100,16 @@ class DeepEmbeddedClustering(Autoencoder):
     Attributes
     ----------
     centroids : variable (J, K)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib import blocks
+    >>> from aelib.clustering import DeepEmbeddedClustering
+    >>> nets = blocks.dense_encoder(20, 2), blocks.dense_decoder(20, 2)
+    >>> model = DeepEmbeddedClustering(*nets, clusters=3)
+    >>> model.assign(np.zeros((5, 20), "float32")).shape
+    (5, 3)
     """
 
     def __init__(self, encoder, decoder, *, clusters, reconstruction=0.0, **kwargs):

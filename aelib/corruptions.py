@@ -50,6 +50,15 @@ class GaussianNoise(_Corruption):
         [0, 1], as those of images do and those of a standardised table do not. Say False for other data that
         may happen to lie there, such as small counts.
     seed : int, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.layers import GaussianNoise
+    >>> x = np.full((1, 4), 0.5, "float32")
+    >>> noise = GaussianNoise(0.1, seed=0)
+    >>> bool((noise(x, training=True) != x).numpy().any()), bool((noise(x) != x).numpy().any())
+    (True, False)
     """
 
     def __init__(self, stddev, *, clip="auto", seed=None, **kwargs):
@@ -87,6 +96,15 @@ class MaskingNoise(_Corruption):
     rate : float
         Share of the features to set to 0, in [0, 1].
     seed : int, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.layers import MaskingNoise
+    >>> x = np.full((1, 4), 0.5, "float32")
+    >>> noise = MaskingNoise(0.5, seed=0)
+    >>> bool((noise(x, training=True) != x).numpy().any()), bool((noise(x) != x).numpy().any())
+    (True, False)
     """
 
     def __init__(self, rate, *, seed=None, **kwargs):
@@ -114,6 +132,15 @@ class SaltAndPepperNoise(_Corruption):
     rate : float
         Share of the features to set, in [0, 1].
     seed : int, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.layers import SaltAndPepperNoise
+    >>> x = np.full((1, 4), 0.5, "float32")
+    >>> noise = SaltAndPepperNoise(0.9, seed=0)
+    >>> bool((noise(x, training=True) != x).numpy().any()), bool((noise(x) != x).numpy().any())
+    (True, False)
     """
 
     def __init__(self, rate, *, seed=None, **kwargs):

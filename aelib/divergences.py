@@ -39,6 +39,14 @@ class KL(Divergence):
     free_bits : float
         Nats that each latent may cost, on the batch's average, before it is charged (Kingma et al., 2016,
         appendix C.8); the prior must have a closed form.
+
+    Examples
+    --------
+    >>> from aelib import VariationalAutoencoder, blocks
+    >>> from aelib.divergences import KL
+    >>> nets = blocks.dense_encoder(20, 2 * 3), blocks.dense_decoder(20, 3)
+    >>> VariationalAutoencoder(*nets, divergence=KL(free_bits=0.1)).divergence.free_bits
+    0.1
     """
 
     def __init__(self, free_bits=0.0, **kwargs):
@@ -76,6 +84,13 @@ class TotalCorrelation(Divergence):
         Number of training samples.
     alpha, beta, gamma : float
         Weights of the three terms; β-TC-VAE has `alpha` = `gamma` = 1.
+
+    Examples
+    --------
+    >>> from aelib import VariationalAutoencoder, blocks
+    >>> from aelib.divergences import TotalCorrelation
+    >>> nets = blocks.dense_encoder(20, 2 * 3), blocks.dense_decoder(20, 3)
+    >>> model = VariationalAutoencoder(*nets, divergence=TotalCorrelation(n=1000, beta=6))
     """
 
     def __init__(self, n, *, alpha=1.0, beta=6.0, gamma=1.0, **kwargs):
@@ -108,6 +123,13 @@ class MMD(Divergence):
     strength : float
     seed : int, optional
         Of the prior's draws.
+
+    Examples
+    --------
+    >>> from aelib import VariationalAutoencoder, blocks
+    >>> from aelib.divergences import MMD
+    >>> nets = blocks.dense_encoder(20, 2 * 3), blocks.dense_decoder(20, 3)
+    >>> model = VariationalAutoencoder(*nets, divergence=MMD(strength=10.0))
     """
 
     def __init__(self, strength=1.0, *, seed=None, **kwargs):

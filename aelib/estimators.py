@@ -270,6 +270,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         The trained net; ``model_.save(path)`` writes it to a file.
     history_ : dict of lists
         The loss of each epoch and its terms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.estimators import AutoencoderTransformer
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> AutoencoderTransformer(n_components=2, epochs=1, random_state=0).fit(x).transform(x).shape
+    (50, 2)
     """
 
     def fit(self, X, y=None):  # noqa: N803
@@ -343,6 +351,15 @@ class AutoencoderDetector(OutlierMixin, _AutoencoderEstimator):
         Fitted to the scores of the rows held out; None with `contamination`.
     offset_ : float
         Minus the threshold: `decision_function` is `score_samples` less it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.estimators import AutoencoderDetector
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> detector = AutoencoderDetector(n_components=2, epochs=1, contamination=0.1, random_state=0).fit(x)
+    >>> int((detector.predict(x) == -1).sum())
+    5
     """
 
     def __init__(
@@ -473,6 +490,14 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, _AutoencoderEst
         As in `AutoencoderTransformer`.
     mean_, scale_ : ndarray (features,)
         By which the columns are standardised.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.estimators import AutoencoderImputer
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> AutoencoderImputer(n_components=2, epochs=1, random_state=0).fit(x).transform(x).shape
+    (50, 4)
     """
 
     def __init__(

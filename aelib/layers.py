@@ -39,6 +39,14 @@ class Sampling(keras.layers.Layer):
     Parameters
     ----------
     seed : int, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.layers import Sampling
+    >>> mean, log_var = np.zeros((5, 2), "float32"), np.full((5, 2), -60, "float32")
+    >>> bool(abs(Sampling(seed=0)(mean, log_var).numpy()).max() < 1e-6)
+    True
     """
 
     def __init__(self, *, seed=None, **kwargs):
@@ -72,6 +80,13 @@ class KSparse(keras.layers.Layer):
         Of every code by itself; or the ``k * B`` largest of a whole batch, so that simple samples can do with
         fewer (Bussmann et al., 2024). Outside training the latter keeps what reaches the mean border of the
         batches seen, so that a code does not depend on its neighbours.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.layers import KSparse
+    >>> KSparse(2)(np.float32([[3, 1, 2]])).numpy().tolist()
+    [[3.0, 0.0, 2.0]]
     """
 
     def __init__(self, k, *, per="sample", **kwargs):

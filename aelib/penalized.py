@@ -18,6 +18,17 @@ class SparseAutoencoder(Autoencoder):
     rate : float, optional
         Without it the term is the sum of the code's magnitudes. With it, it is the divergence of each unit's
         mean activity in the batch from that rate in (0, 1); the code must then lie in [0, 1] (Ng, 2011).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib import SparseAutoencoder, blocks
+    >>> x = np.random.default_rng(0).random((64, 20), dtype="float32")
+    >>> encoder = blocks.dense_encoder(20, 30, hidden=(), code_activation="sigmoid")
+    >>> model = SparseAutoencoder(encoder, blocks.dense_decoder(20, 30, hidden=()), strength=0.1, rate=0.05)
+    >>> model.compile("adam")
+    >>> sorted(model.fit(x, verbose=0).history)
+    ['loss', 'reconstruction', 'sparsity']
     """
 
     def __init__(self, encoder, decoder, *, strength, rate=None, **kwargs):
@@ -64,6 +75,17 @@ class ContractiveAutoencoder(Autoencoder):
         Without it the norm is exact: in closed form if the encoder is one dense sigmoid layer, else by as
         many backward passes as the code has units. With it, it is estimated by that many random directions.
     seed : int, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib import ContractiveAutoencoder, blocks
+    >>> x = np.random.default_rng(0).random((64, 20), dtype="float32")
+    >>> nets = blocks.dense_encoder(20, 3), blocks.dense_decoder(20, 3)
+    >>> model = ContractiveAutoencoder(*nets, strength=0.1)
+    >>> model.compile("adam")
+    >>> sorted(model.fit(x, verbose=0).history)
+    ['contraction', 'loss', 'reconstruction']
     """
 
     def __init__(self, encoder, decoder, *, strength, probes=None, seed=None, **kwargs):

@@ -64,6 +64,16 @@ class ConditionalPrior(Prior):
     ----------
     net : keras.Model
         (B, C) -> (B, 2 K): the means, then the logarithms of the variances.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> from aelib import blocks
+    >>> from aelib.priors import ConditionalPrior
+    >>> prior = ConditionalPrior(blocks.dense_encoder(4, 2 * 3, hidden=8))
+    >>> y = np.eye(4, dtype="float32")
+    >>> prior.draw(4, 3, seed=keras.random.SeedGenerator(0), condition=y).shape[1]
+    3
     """
 
     def __init__(self, net, **kwargs):
@@ -110,6 +120,15 @@ class VampPrior(Prior):
     components : int
         Number of pseudo-inputs. Training starts with them at random training samples, and keeps them within
         the range of these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib import VariationalAutoencoder, blocks
+    >>> from aelib.priors import VampPrior
+    >>> nets = blocks.dense_encoder(20, 2 * 3), blocks.dense_decoder(20, 3)
+    >>> VariationalAutoencoder(*nets, prior=VampPrior(10)).sample(5).shape
+    (5, 20)
     """
 
     def __init__(self, components=50, *, shape=None, low=0.0, high=1.0, **kwargs):
@@ -191,6 +210,14 @@ class MixturePrior:
     components : int
     seed : int, optional
         Of the fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.priors import MixturePrior
+    >>> codes = np.random.default_rng(0).normal(size=(200, 3))
+    >>> MixturePrior(2, seed=0).fit(codes).sample(5).shape
+    (5, 3)
     """
 
     def __init__(self, components=10, *, seed=None):
@@ -259,6 +286,14 @@ class FlowMatchingPrior:
     steps : int
         Of Heun's method, two evaluations of the net each.
     seed : int, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.priors import FlowMatchingPrior
+    >>> codes = np.random.default_rng(0).normal(size=(200, 3))
+    >>> FlowMatchingPrior(hidden=(16,), epochs=2).fit(codes).sample(5).shape
+    (5, 3)
     """
 
     def __init__(

@@ -49,6 +49,14 @@ class VectorQuantizer(keras.layers.Layer):
     codebook : variable (num_embeddings, d)
     uses : variable (num_embeddings,)
         How many vectors of a batch choose each, a running average.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.layers import VectorQuantizer
+    >>> layer = VectorQuantizer(8)
+    >>> layer(np.zeros((5, 2), "float32")).shape[1], layer.indices(np.zeros((5, 2), "float32")).shape[0]
+    (2, 5)
     """
 
     def __init__(
@@ -167,6 +175,14 @@ class FiniteScalarQuantizer(keras.layers.Layer):
     ----------
     num_embeddings : int
         Size of the implicit codebook, the product of the levels; at most 2³¹ - 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.layers import FiniteScalarQuantizer
+    >>> layer = FiniteScalarQuantizer((5, 3))
+    >>> layer.num_embeddings
+    15
     """
 
     def __init__(self, levels, **kwargs):

@@ -95,6 +95,15 @@ class Index:
         many codes.
     threads : int
         For FAISS. With more than 1 it is faster, but a graph is not built twice alike.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.retrieval import Index
+    >>> codes = np.random.default_rng(0).normal(size=(100, 8)).astype("float32")
+    >>> distances, rows = Index().fit(codes).search(codes[:2], 3)
+    >>> rows[:, 0].tolist()
+    [0, 1]
     """
 
     kind: str = "exact"
@@ -358,6 +367,14 @@ class ITQ:
     ----------
     projection : ndarray (K, bits)
     mean : ndarray (K,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.retrieval import ITQ
+    >>> codes = np.random.default_rng(0).normal(size=(100, 8))
+    >>> ITQ(4).fit(codes).transform(codes).shape
+    (100, 4)
     """
 
     def __init__(self, bits, *, whiten=0.5, max_iter=50, seed=0):

@@ -328,6 +328,17 @@ class ImportanceWeightedAutoencoder(_GaussianCode):
         As for `VariationalAutoencoder`.
     samples : int
         Draws for each image and step, decoded at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib import ImportanceWeightedAutoencoder, blocks
+    >>> x = np.random.default_rng(0).random((64, 20), dtype="float32")
+    >>> nets = blocks.dense_encoder(20, 2 * 3), blocks.dense_decoder(20, 3)
+    >>> model = ImportanceWeightedAutoencoder(*nets, samples=5)
+    >>> model.compile("adam")
+    >>> sorted(model.fit(x, verbose=0).history)
+    ['bound', 'loss']
     """
 
     def __init__(self, encoder, decoder, *, samples=5, **kwargs):
@@ -365,6 +376,17 @@ class WassersteinAutoencoder(Autoencoder):
         At least 0. The reconstruction beside it is summed over the features.
     seed : int, optional
         Of the prior's draws.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib import WassersteinAutoencoder, blocks
+    >>> x = np.random.default_rng(0).random((64, 20), dtype="float32")
+    >>> nets = blocks.dense_encoder(20, 3), blocks.dense_decoder(20, 3)
+    >>> model = WassersteinAutoencoder(*nets, strength=10.0)
+    >>> model.compile("adam")
+    >>> sorted(model.fit(x, verbose=0).history)
+    ['loss', 'mmd', 'reconstruction']
     """
 
     def __init__(self, encoder, decoder, *, strength, seed=None, **kwargs):

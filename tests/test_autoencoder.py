@@ -727,3 +727,24 @@ def test_whole_numbers_stay_whole_where_a_part_of_a_dict_is_embedded():
     data = {"word": np.arange(N) % 5, "x": (X[:, :3, 0, 0] > 0.5)}
     model.fit(data, SUM, verbose=0)
     assert model.encode(data).shape == (N, 2)
+
+
+def test_predict_is_raw_as_it_says():
+    model = built("dense")
+    raw = model.predict(X, verbose=0)["reconstruction"]
+    np.testing.assert_allclose(1 / (1 + np.exp(-raw)), model.reconstruct(X), atol=1e-5)
+
+
+@tensorflow_only
+def test_an_exported_model_is_raw_and_means_can_be_served(tmp_path):
+    import tensorflow as tf
+
+    model = built("dense")
+    model.export(tmp_path / "raw", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "raw")).serve(tf.constant(X))
+    np.testing.assert_allclose(
+        served["reconstruction"], model.predict(X, verbose=0)["reconstruction"], atol=1e-5
+    )
+    i = keras.Input(SHAPE)
+    means = keras.Model(i, model.likelihood.mean(model(i)["reconstruction"]))
+    np.testing.assert_allclose(means.predict(X, verbose=0), model.reconstruct(X), atol=1e-5)

@@ -13,6 +13,21 @@ from pathlib import Path
 from aelib import data, files
 from aelib.book import profile as profiles
 
+#: What a headline may be about: the guide sorts by these.
+TASKS = (
+    "reconstruct",
+    "compress",
+    "denoise",
+    "fill in",
+    "generate",
+    "find anomalies",
+    "cluster",
+    "search",
+    "represent",
+    "translate",
+    "explain",
+)
+
 _RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
 
 
@@ -95,6 +110,8 @@ class Ledger:
         self.chapter = chapter
         self.records = []
         self.claims = []
+        self.choices = []
+        self.headlines = []
 
     def record(self, name, value, *, unit="", reference=None, source=""):
         """Write down one figure, with the figure to hold it against, glue it, and return it as a float.
@@ -148,8 +165,87 @@ class Ledger:
         self.claims.append(entry | ({"reason": reason} if goal and not holds else {}))
         return holds
 
+    def choose(self, name, grid, scores, *, lower_is_better=True, bounds=()):
+        """Pick the setting with the best score on validation data, and store every try.
+
+        Parameters
+        ----------
+        name : str
+            What is chosen, as in "learning rate".
+        grid : sequence
+            Settings in their order along one axis; at least three.
+        scores : sequence of float
+            One for each.
+        lower_is_better : bool
+        bounds : sequence
+            Settings beyond which there are none, so that one may be the best: a share of 1, say.
+
+        Raises
+        ------
+        ClaimError
+            In the full profile, if the best setting lies on an edge of the grid: widen it.
+        """
+        grid, scores = list(grid), [_number(f"the score of {name}", score) for score in scores]
+        if len(grid) != len(scores) or len(grid) < 3:
+            raise ValueError(
+                f"{name}: the grid needs three settings or more, and a score for each; got {len(grid)} "
+                f"settings and {len(scores)} scores"
+            )
+        best = (min if lower_is_better else max)(range(len(grid)), key=scores.__getitem__)
+        chosen = grid[best]
+        if best in (0, len(grid) - 1) and chosen not in list(bounds) and profiles.profile.full:
+            raise ClaimError(
+                f"{self.chapter}: the best {name}, {chosen!r}, lies on the edge of the grid {grid}: widen it, "
+                "or name it in bounds= where there is nothing beyond"
+            )
+        tries = [
+            {"setting": str(setting), "score": score} for setting, score in zip(grid, scores, strict=True)
+        ]
+        self.choices.append({"name": name, "best": str(chosen), "tries": tries})
+        return chosen
+
+    def headline(
+        self, *, task, data, measure, best, baseline, lower_is_better, seeds, seconds, published=None
+    ):
+        """Name the chapter's result on a task: what the guide, the front page and the results show.
+
+        Parameters
+        ----------
+        task : str
+            One of `TASKS`.
+        data, measure : str
+        best, baseline : tuple of (str, float)
+            The autoencoder's and the strongest rival's name and figure.
+        lower_is_better : bool
+        seeds : int
+        seconds : float
+            Of training, for one seed.
+        published : tuple of (str, float), optional
+            A figure from the literature, with its citation.
+        """
+        if task not in TASKS:
+            raise ValueError(f"task must be one of {', '.join(map(repr, TASKS))}; got {task!r}")
+        rows = {"best": best, "baseline": baseline} | ({"published": published} if published else {})
+        rows = {kind: {"name": name, "value": _number(name, value)} for kind, (name, value) in rows.items()}
+        entry = {"task": task, "data": data, "measure": measure, "lower_is_better": bool(lower_is_better)}
+        self.headlines.append(entry | rows | {"seeds": int(seeds), "seconds": _number("seconds", seconds)})
+
+    def keep(self, name, model):
+        """Save a trained model below the book's ``_build/models``, for others to download; return its path.
+
+        Saves nothing and returns None where `save` does not.
+        """
+        root = find_book()
+        if root is None or not profiles.profile.full:
+            return None
+        path = root / "_build" / "models" / self.chapter / f"{name}.keras"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save(path)
+        return path
+
     def as_dict(self):
         """Return the ledger in the form that is stored."""
+        more = {"choices": self.choices, "headlines": self.headlines}
         return {
             "chapter": self.chapter,
             "profile": profiles.profile.name,
@@ -157,7 +253,7 @@ class Ledger:
             "data": data.loaded(),
             "records": self.records,
             "claims": self.claims,
-        }
+        } | {name: entries for name, entries in more.items() if entries}
 
     def save(self):
         """Write ``book/results/<chapter>.json`` and return its path.

@@ -27,7 +27,7 @@ class Table(TransformerMixin, BaseEstimator):
         The dtype of each column.
     levels_ : dict
         The levels of ordered columns, in order, and then the categories of the others.
-    scaler_ : sklearn.preprocessing.StandardScaler or None
+    scaler_ : StandardScaler or None
         Of the numbers and the ranks.
     gaps_ : bool
         Whether anything was missing in the training rows, or an unknown category will be.

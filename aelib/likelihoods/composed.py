@@ -28,6 +28,7 @@ class Mixed(Likelihood):
 
     Examples
     --------
+    >>> from aelib.likelihoods import Mixed, Poisson
     >>> Mixed([(2, "gaussian"), (3, "categorical"), (1, Poisson())]).raw_shape((None, 6))
     (None, 6)
     """
@@ -134,6 +135,15 @@ class Masked(Likelihood):
     steps : bool
         Whether a step, (..., features), is missing only where **all** its features carry the mark, as
         `keras.layers.Masking` has it; otherwise each cell counts by itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.likelihoods import Masked
+    >>> likelihood = Masked("laplace")  # NaN marks what is missing
+    >>> x, raw = np.float32([[1, np.nan]]), np.float32([[3, 5]])
+    >>> float(likelihood.nll(x, raw)[0])
+    2.0
     """
 
     def __init__(self, likelihood, *, value=math.nan, fill=None, steps=False, **kwargs):

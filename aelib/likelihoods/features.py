@@ -19,6 +19,13 @@ class Bernoulli(Likelihood):
 
     The term is the binary cross-entropy in nats, from logits, so that no probability is ever rounded to 0 or
     1. For grey targets its minimum is not 0 but the pixels' own entropy: see `aelib.metrics.bce_floor`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.likelihoods import Bernoulli
+    >>> round(float(Bernoulli().nll(np.float32([[1.0]]), np.float32([[0.0]]))[0]), 2)
+    0.69
     """
 
     support = "unit interval"
@@ -55,6 +62,13 @@ class Gaussian(Likelihood):
         ``"learned"``: one variance for all features, trained with the nets (Rybkin et al., 2021).
         ``"predicted"``: the decoder gives the log-variance of every feature after all the means (Nix &
         Weigend, 1994). The last two keep ½ log variance in the term, which can then be below 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.likelihoods import Gaussian
+    >>> round(float(Gaussian().nll(np.float32([[1.0]]), np.float32([[3.0]]))[0]), 2)
+    4.0
     """
 
     def __init__(self, variance=0.5, **kwargs):
@@ -132,6 +146,13 @@ class Laplace(Likelihood):
     ----------
     scale : float
         Mean deviation from the median, in units of the data, above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.likelihoods import Laplace
+    >>> round(float(Laplace().nll(np.float32([[1.0]]), np.float32([[3.0]]))[0]), 2)
+    2.0
     """
 
     def __init__(self, scale=1.0, **kwargs):
@@ -169,6 +190,13 @@ class Categorical(Likelihood):
     """One class out of K: targets are one-hot along the last axis, the raw output is their logits.
 
     The term is the cross-entropy in nats. `mean` gives the probabilities of the classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.likelihoods import Categorical
+    >>> round(float(Categorical().nll(np.float32([[1.0, 0.0]]), np.float32([[0.0, 0.0]]))[0]), 2)
+    0.69
     """
 
     support = "one-hot"
@@ -194,7 +222,15 @@ class Categorical(Likelihood):
 
 @_register
 class Poisson(Likelihood):
-    """Counts with independent Poisson distributions; the raw output is the logarithm of their rates."""
+    """Counts with independent Poisson distributions; the raw output is the logarithm of their rates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.likelihoods import Poisson
+    >>> round(float(Poisson().nll(np.float32([[2.0]]), np.float32([[0.0]]))[0]), 2)
+    1.0
+    """
 
     support = "counts"
     reads_logits = True
@@ -224,6 +260,13 @@ class NegativeBinomial(Likelihood):
     """Counts that vary more than Poisson's: variance μ + μ²/r (Lopez et al., 2018, section "scVI").
 
     The decoder gives two numbers a feature: first the logarithms of all means μ, then those of all r.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from aelib.likelihoods import NegativeBinomial
+    >>> NegativeBinomial().raw_shape((None, 10))  # two numbers a feature
+    (None, 20)
     """
 
     support = "counts"

@@ -283,3 +283,63 @@ def test_nothing_is_glued_outside_a_notebook(capsys, monkeypatch, ledger, instal
         monkeypatch.setitem(sys.modules, "IPython", None)
     ledger.record("a", 1)
     assert capsys.readouterr().out == ""
+
+
+def test_the_best_setting_is_chosen_and_every_try_is_stored(in_either, ledger):
+    assert ledger.choose("rate", [1e-3, 1e-2, 1e-1], [3, 1, 2]) == 1e-2
+    assert ledger.choose("share", [0.5, 0.8, 1.0], [1, 2, 3], lower_is_better=False, bounds=[1.0]) == 1.0
+    stored = ledger.as_dict()["choices"]
+    assert stored[0] == {
+        "name": "rate",
+        "best": "0.01",
+        "tries": [{"setting": s, "score": v} for s, v in (("0.001", 3.0), ("0.01", 1.0), ("0.1", 2.0))],
+    }
+    assert [choice["name"] for choice in stored] == ["rate", "share"]
+
+
+def test_a_best_setting_on_an_edge_stops_a_full_run(in_full, ledger):
+    for scores in ([1, 2, 3], [3, 2, 1]):
+        with pytest.raises(results.ClaimError, match=r"the best rate, \d, lies on the edge .*: widen it"):
+            ledger.choose("rate", [1, 2, 3], scores)
+    assert "choices" not in ledger.as_dict()
+
+
+def test_a_quick_run_does_not_mind_an_edge(in_quick, ledger):
+    assert ledger.choose("rate", [1, 2, 3], [1, 2, 3]) == 1
+
+
+@pytest.mark.parametrize(("grid", "scores"), [([1, 2], [1, 2]), ([1, 2, 3], [1, 2])])
+def test_a_grid_needs_three_settings_and_their_scores(ledger, grid, scores):
+    with pytest.raises(ValueError, match=f"got {len(grid)} settings and 2 scores"):
+        ledger.choose("rate", grid, scores)
+
+
+HEADLINE = {
+    "task": "denoise", "data": "MNIST", "measure": "PSNR", "lower_is_better": False,
+    "best": ("net", 20), "baseline": ("Wiener", 18.0), "seeds": 3, "seconds": 60,
+}  # fmt: skip
+
+
+def test_a_headline_is_stored(ledger):
+    ledger.headline(**HEADLINE)
+    ledger.headline(**HEADLINE, published=("Vincent2010", 21.0))
+    one, two = ledger.as_dict()["headlines"]
+    assert one["best"] == {"name": "net", "value": 20.0}
+    assert "published" not in one
+    assert two["published"] == {"name": "Vincent2010", "value": 21.0}
+    with pytest.raises(ValueError, match="task must be one of 'reconstruct', .*; got 'win'"):
+        ledger.headline(**HEADLINE | {"task": "win"})
+
+
+def test_models_are_kept_by_full_runs_alone(in_either, book, ledger):
+    class Model:
+        def save(self, path):
+            path.write_text("weights")
+
+    path = ledger.keep("net", Model())
+    if profiles.profile.full:
+        assert path == book / "_build" / "models" / "types" / "sparse" / "net.keras"
+        assert path.read_text() == "weights"
+    else:
+        assert path is None
+        assert not files(book / "_build") if (book / "_build").exists() else True
