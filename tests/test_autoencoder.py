@@ -741,7 +741,8 @@ def test_an_exported_model_is_raw_and_means_can_be_served(tmp_path):
 
     model = built("dense")
     model.export(tmp_path / "raw", verbose=False)
-    served = tf.saved_model.load(str(tmp_path / "raw")).serve(tf.constant(X))
+    loaded = tf.saved_model.load(str(tmp_path / "raw"))
+    served = loaded.serve(tf.constant(X))
     np.testing.assert_allclose(
         served["reconstruction"], model.predict(X, verbose=0)["reconstruction"], atol=1e-5
     )

@@ -293,7 +293,7 @@ LIKELIHOODS = {
 def table_model(likelihood, kind=Autoencoder):
     """Build a small net for tables of D columns, its decoder as wide as the likelihood asks for."""
     wide = likelihood.raw_shape((None, D))[-1]
-    width = 2 * CODE if issubclass(kind, VariationalAutoencoder) else CODE
+    width = 2 * CODE if issubclass(kind, VariationalAutoencoder | ImportanceWeightedAutoencoder) else CODE
     encoder, decoder = (
         blocks.dense_encoder(D, width, hidden=(4,)),
         blocks.dense_decoder(wide, CODE, hidden=()),

@@ -198,9 +198,8 @@ class Ledger:
                 f"{self.chapter}: the best {name}, {chosen!r}, lies on the edge of the grid {grid}: widen it, "
                 "or name it in bounds= where there is nothing beyond"
             )
-        tries = [
-            {"setting": str(setting), "score": score} for setting, score in zip(grid, scores, strict=True)
-        ]
+        pairs = zip(map(str, grid), scores, strict=True)
+        tries = [{"setting": setting, "score": score} for setting, score in pairs]
         self.choices.append({"name": name, "best": str(chosen), "tries": tries})
         return chosen
 

@@ -327,7 +327,7 @@ def test_a_headline_is_stored(ledger):
     assert one["best"] == {"name": "net", "value": 20.0}
     assert "published" not in one
     assert two["published"] == {"name": "Vincent2010", "value": 21.0}
-    with pytest.raises(ValueError, match="task must be one of 'reconstruct', .*; got 'win'"):
+    with pytest.raises(ValueError, match=r"task must be one of 'reconstruct', .*; got 'win'"):
         ledger.headline(**HEADLINE | {"task": "win"})
 
 
