@@ -575,7 +575,7 @@ def test_core_options_that_have_no_effect_are_refused():
         net("laplace", VariationalAutoencoder, variance=0.1)
     with pytest.raises(ValueError, match=r"warmup must be a whole number >= 0, got 10\.7"):
         net("gaussian", VariationalAutoencoder, warmup=10.7)
-    with pytest.raises(ValueError, match="Unrecognized keyword arguments .*'warmup': 5"):
+    with pytest.raises(ValueError, match=r"Unrecognized keyword arguments .*'warmup': 5"):
         net("gaussian", ImportanceWeightedAutoencoder, warmup=5)
 
 

@@ -199,6 +199,7 @@ class Ledger:
                 "or name it in bounds= where there is nothing beyond"
             )
         pairs = zip(map(str, grid), scores, strict=True)
+        pairs = zip(map(str, grid), scores, strict=True)
         tries = [{"setting": setting, "score": score} for setting, score in pairs]
         self.choices.append({"name": name, "best": str(chosen), "tries": tries})
         return chosen
