@@ -195,10 +195,9 @@ class Ledger:
         chosen = grid[best]
         if best in (0, len(grid) - 1) and chosen not in list(bounds) and profiles.profile.full:
             raise ClaimError(
-                f"{self.chapter}: the best {name}, {chosen!r}, lies on the edge of the grid {grid}: widen it, "
-                "or name it in bounds= where there is nothing beyond"
+                f"{self.chapter}: the best {name}, {chosen!r}, lies on the edge of the grid {grid}: widen "
+                "it, or name it in bounds= where there is nothing beyond"
             )
-        pairs = zip(map(str, grid), scores, strict=True)
         pairs = zip(map(str, grid), scores, strict=True)
         tries = [{"setting": setting, "score": score} for setting, score in pairs]
         self.choices.append({"name": name, "best": str(chosen), "tries": tries})
