@@ -198,7 +198,7 @@ class VariationalAutoencoder(_GaussianCode):
 
     def terms(self, target, out):
         """Return the base's terms, and the divergence's times its weight: ``kl`` by default."""
-        costs = self.divergence(self.prior, out | {"condition": self.condition_of(out["input"])})
+        costs = self.divergence(self.prior, out | {"condition": self.condition_of(out.get("input"))})
         weight = out.get("weight", self.beta)
         return super().terms(target, out) | {name: weight * cost for name, cost in costs.items()}
 
