@@ -4,12 +4,12 @@ import keras
 from keras import ops
 from keras.src.utils import tracking
 
-from aelib import checks, priors
-from aelib.autoencoder import Autoencoder
+from aelib import checks
+from aelib.variational import WithPrior
 
 
 @keras.saving.register_keras_serializable("aelib")
-class AdversarialAutoencoder(Autoencoder):
+class AdversarialAutoencoder(WithPrior):
     """An autoencoder whose codes a discriminator cannot tell from the prior's: Makhzani et al. (2016).
 
     Both players move in every step, each by its own term: ``discriminator`` is the cross-entropy of telling
@@ -23,7 +23,8 @@ class AdversarialAutoencoder(Autoencoder):
     encoder, decoder, likelihood, corrupt
         As for `Autoencoder`.
     discriminator : keras.Model
-        (B, K) -> (B, 1), a logit.
+        (B, K) -> (B, 1), a logit. Dropout in it acts in training; so does batch normalization, whose averages
+        follow the discriminator's own two batches.
     strength : float
         Weight of ``adversary`` beside the reconstruction, which is summed over the features.
     prior : aelib.priors.Prior, optional
@@ -46,7 +47,7 @@ class AdversarialAutoencoder(Autoencoder):
     (5, 20)
     """
 
-    def __init__(self, encoder, decoder, *, discriminator, strength=1.0, prior=None, seed=None, **kwargs):
+    def __init__(self, encoder, decoder, *, discriminator, strength=1.0, **kwargs):
         super().__init__(encoder, decoder, **kwargs)
         if not isinstance(discriminator, keras.layers.Layer):
             raise ValueError(f"discriminator must be a keras.Model or a layer, got {discriminator!r}")
@@ -55,29 +56,29 @@ class AdversarialAutoencoder(Autoencoder):
             raise ValueError(f"the discriminator must return one logit a code, (B, 1), got {shape}")
         self.discriminator = discriminator
         self.strength = checks.number("strength", strength, least=0)
-        self.prior = priors.get(prior)
-        self.prior.attach(self)
-        self.seed = checks.seed("seed", seed)
-        self.noise = keras.random.SeedGenerator(seed)
+        self.noise = keras.random.SeedGenerator(self.seed)
+
+    def call(self, x, training=None):
+        """Return ``code``, ``reconstruction``, and logits, (B,): of ``prior`` draws and, twice, of codes.
+
+        ``found`` gives the discriminator its gradient, ``judged`` the encoder.
+        """
+        out = super().call(x, training=training)
+        code = out["code"]
+        draws = self.prior.draw(ops.shape(code)[0], code.shape[-1], seed=self.noise)
+        real = self.discriminator(ops.cast(draws, code.dtype), training=training)
+        found = self.discriminator(ops.stop_gradient(code), training=training)
+        weights = [ops.stop_gradient(weight.value) for weight in self.discriminator.trainable_variables]
+        others = [weight.value for weight in self.discriminator.non_trainable_variables]
+        judged, _ = self.discriminator.stateless_call(weights, others, code, training=training)
+        return out | {"prior": real[:, 0], "found": found[:, 0], "judged": judged[:, 0]}
 
     def terms(self, target, out):
         """Return the base's terms, ``adversary`` and ``discriminator``: (B,) each."""
-        code = out["code"]
-        draws = self.prior.draw(ops.shape(code)[0], code.shape[-1], seed=self.noise)
-        real = self._judged(ops.cast(draws, code.dtype))
-        found = self._judged(ops.stop_gradient(code))
         return super().terms(target, out) | {
-            "adversary": self.strength * ops.softplus(-self._judged(code, frozen=True)),
-            "discriminator": ops.softplus(-real) + ops.softplus(found),
+            "adversary": self.strength * ops.softplus(-out["judged"]),
+            "discriminator": ops.softplus(-out["prior"]) + ops.softplus(out["found"]),
         }
-
-    def _judged(self, code, frozen=False):
-        """Return the discriminator's logits, (B, K) -> (B,); `frozen`: its weights get no gradient."""
-        if not frozen:
-            return ops.cast(self.discriminator(code)[:, 0], code.dtype)
-        weights = [ops.stop_gradient(weight.value) for weight in self.discriminator.trainable_variables]
-        others = [weight.value for weight in self.discriminator.non_trainable_variables]
-        return ops.cast(self.discriminator.stateless_call(weights, others, code)[0][:, 0], code.dtype)
 
     def compile(self, optimizer="adam", *args, discriminator_optimizer=None, **kwargs):
         """Prepare for training, as `Autoencoder.compile`.
@@ -100,27 +101,11 @@ class AdversarialAutoencoder(Autoencoder):
         both.second_of({id(variable) for variable in self.discriminator.variables})
         super().compile(optimizer, *args, **kwargs)
 
-    def sample(self, n, *, seed=None):
-        """Return the means of the data for `n` codes from the prior: ndarray (n, ...)."""
-        n, seed = checks.whole_number("n", n), checks.seed("seed", seed)
-        shape = getattr(self.decoder, "input_shape", None)
-        if not isinstance(shape, tuple):
-            raise ValueError("the decoder does not say how long a code is: build it with keras.Input((K,))")
-        draws = self.prior.draw(n, shape[-1], seed=keras.random.SeedGenerator(seed))
-        return self.decode(ops.convert_to_numpy(draws))
-
     def get_config(self):
         """Return what `from_config` needs."""
-        parts = {name: getattr(self, name) for name in ("discriminator", "prior")}
-        parts = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
-        return super().get_config() | parts | {"strength": self.strength, "seed": self.seed}
+        return super().get_config() | {"strength": self.strength}
 
-    @classmethod
-    def from_config(cls, config):
-        """Rebuild an untrained model from `get_config`."""
-        parts = ("discriminator", "prior")
-        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in parts}
-        return super().from_config(config | parts)
+    _parts = ("prior", "discriminator")
 
 
 @keras.saving.register_keras_serializable("aelib")

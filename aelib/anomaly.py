@@ -212,7 +212,7 @@ class CodeDensity:
 
     def fit(self, code):
         """Fit the mixture to normal samples' codes, (n, K), and return self."""
-        code = _codes(code, least=max(2, *self.n_components))
+        code = checks.codes(code, least=max(2, *self.n_components)).astype(np.float64)
         mixtures = [GaussianMixture(k, random_state=self.seed).fit(code) for k in self.n_components]
         self.bic = {mixture.n_components: float(mixture.bic(code)) for mixture in mixtures}
         self.mixture = min(mixtures, key=lambda mixture: self.bic[mixture.n_components])
@@ -222,7 +222,9 @@ class CodeDensity:
         """Return minus the log density of each code: (n, K) -> (n,)."""
         if not hasattr(self, "mixture"):
             raise NotFittedError("there is no density yet: fit it to codes of normal samples first")
-        return -self.mixture.score_samples(_codes(code, width=self.mixture.n_features_in_))
+        return -self.mixture.score_samples(
+            checks.codes(code, width=self.mixture.n_features_in_).astype(np.float64)
+        )
 
 
 class Mahalanobis:
@@ -256,7 +258,7 @@ class Mahalanobis:
 
     def fit(self, code):
         """Estimate mean and covariance from normal samples' codes, (n >= 2, K), and return self."""
-        code = _codes(code, least=2)
+        code = checks.codes(code, least=2).astype(np.float64)
         self.location = code.mean(axis=0)
         self.covariance = np.atleast_2d(np.cov(code.T, bias=True))
         try:
@@ -274,18 +276,9 @@ class Mahalanobis:
         """Return the distance of each code: (n, K) -> (n,)."""
         if not hasattr(self, "location"):
             raise NotFittedError("there is no distance yet: fit it to codes of normal samples first")
-        code = _codes(code, width=len(self.location))
+        code = checks.codes(code, width=len(self.location))
         whitened = linalg.solve_triangular(self._root, (code - self.location).T, lower=True)  # (K, n)
         return np.linalg.norm(whitened, axis=0)
-
-
-def _codes(code, least=1, width=None):
-    """Return codes as float64 (n, K), all finite; K is `width` where that is given."""
-    code = checks.samples("the codes", code, least=least)
-    if code.ndim != 2 or code.shape[1] != (width or code.shape[1]):
-        raise ValueError(f"the codes must have shape (n, {width or 'K'}), got {code.shape}")
-    remedy = "the model that made them has diverged, or its data had gaps"
-    return checks.finite("the codes", code, remedy=remedy).astype(np.float64)
 
 
 def negative_elbo(model, x, *, samples=50, weighted=False, seed=0):

@@ -23,11 +23,6 @@ def input_shape(model):
     return tuple(shape[1:]) if isinstance(shape, tuple) else None
 
 
-def reads_several(model):
-    """Return whether a model says that it reads more than one array."""
-    return isinstance(input_shape(model), dict | list)
-
-
 def _are_shapes(shape):
     return isinstance(shape, tuple | list) and all(isinstance(one, tuple | list) for one in shape)
 

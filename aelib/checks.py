@@ -162,6 +162,15 @@ def samples(name, value, *, least=1):
     return value
 
 
+def codes(value, *, name="the codes", least=1, width=None):
+    """Return codes as an array (n >= least, K), all finite; K is `width` where that is given."""
+    value = array(name, value)
+    if value.ndim != 2 or len(value) < least or not value.size or value.shape[1] != (width or value.shape[1]):
+        raise ValueError(f"{name} must have shape (n >= {least}, {width or 'K'}), got {value.shape}")
+    remedy = "drop or fill these rows: the model that made them has diverged, or its data had gaps"
+    return finite(name, value, remedy=remedy)
+
+
 def shapes_agree(shape, other):
     """Return whether two shapes are the same; None stands for any number."""
     pairs = zip(shape, other, strict=False)

@@ -367,16 +367,9 @@ class SparseDictionary(Autoencoder):
         return cls(**config | parts)
 
 
-def _codes(codes):
-    codes = checks.samples("codes", codes)
-    if codes.ndim != 2:
-        raise ValueError(f"codes must have the shape (n >= 1, K >= 1), got {codes.shape}")
-    return checks.finite("codes", codes, remedy="drop these rows")
-
-
 def firing_density(codes):
     """Return the share of samples for which each unit is on, that is, not 0: (n, K) -> ndarray (K,)."""
-    return np.mean(_codes(codes) != 0, axis=0)
+    return np.mean(checks.codes(codes) != 0, axis=0)
 
 
 def l0(codes):

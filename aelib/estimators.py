@@ -425,7 +425,8 @@ class AutoencoderDetector(OutlierMixin, _AutoencoderEstimator):
         if mixed:
             share = self._contamination()
             self._train(X, self._seed)
-            self.threshold_, self.offset_ = None, float(np.quantile(-self._oddity(X), share))
+            limit = anomaly.RobustThreshold(contamination=share).fit(self._oddity(X))
+            self.threshold_, self.offset_ = None, -limit.value
             return self
         alpha = checks.inner_share("alpha", self.alpha)
         share = checks.inner_share("calibration", self.calibration)

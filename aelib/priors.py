@@ -53,7 +53,7 @@ class Prior(keras.layers.Layer):
         """Learn which model this is the prior of; its constructor calls it."""
 
     def adapt(self, x):
-        """Prepare for training data, an ndarray (n, ...), before the very first step."""
+        """Prepare for training data as the encoder sees them, (n, ...), before the very first step."""
 
 
 @_register
@@ -118,8 +118,10 @@ class VampPrior(Prior):
     Parameters
     ----------
     components : int
-        Number of pseudo-inputs. Training starts with them at random training samples, and keeps them within
-        the range of these.
+        Number of pseudo-inputs. Training starts with them at random samples of the first 10,000, and keeps
+        them within the range of these.
+    shape : tuple of int, optional
+        Of a pseudo-input; by default the model's encoder says it.
 
     Examples
     --------
@@ -131,10 +133,9 @@ class VampPrior(Prior):
     (5, 20)
     """
 
-    def __init__(self, components=50, *, shape=None, low=0.0, high=1.0, **kwargs):
+    def __init__(self, components=50, *, shape=None, **kwargs):
         super().__init__(**kwargs)
         self.components = checks.whole_number("components", components)
-        self.low, self.high = low, high
         self.posterior = None
         if shape is not None:
             self._make(shape)
@@ -144,10 +145,18 @@ class VampPrior(Prior):
         self.pseudo_inputs = self.add_weight(
             name="pseudo_inputs", shape=(self.components, *self.shape), initializer="random_uniform"
         )
+        # Weights, not numbers: a compiled step must see what `adapt` finds.
+        fixed = {"shape": (), "trainable": False}
+        self.low = self.add_weight(name="low", initializer="zeros", **fixed)
+        self.high = self.add_weight(name="high", initializer="ones", **fixed)
 
     def attach(self, model):
         """Take the model's posterior, and the shape of its data."""
-        # Through a tuple, which Keras does not track: the model holds the prior, not the other way round.
+        if not hasattr(model, "posterior"):
+            raise ValueError(
+                f"a VampPrior is a mixture of the model's posteriors, and {type(model).__name__} has none: "
+                "take another prior, or a variational autoencoder"
+            )
         self.posterior = _Untracked(model.posterior)
         shape = getattr(model.encoder, "input_shape", None)
         if not hasattr(self, "pseudo_inputs"):
@@ -160,7 +169,8 @@ class VampPrior(Prior):
 
     def adapt(self, x):
         """Start at random training samples."""
-        self.low, self.high = (float(edge) for edge in (x.min(), x.max()))
+        for weight, edge in ((self.low, x.min()), (self.high, x.max())):
+            weight.assign(edge)
         rows = np.random.default_rng(0).choice(len(x), self.components, replace=len(x) < self.components)
         self.pseudo_inputs.assign(x[rows])
 
@@ -189,12 +199,12 @@ class VampPrior(Prior):
 
     def get_config(self):
         """Return what `from_config` needs."""
-        own = {"components": self.components, "low": self.low, "high": self.high}
-        return super().get_config() | own | {"shape": getattr(self, "shape", None)}
+        own = {"components": self.components, "shape": getattr(self, "shape", None)}
+        return super().get_config() | own
 
 
 class _Untracked:
-    """Holds a function where Keras does not look for layers."""
+    """Holds a function where Keras does not look for layers: else model and prior would hold each other."""
 
     def __init__(self, function):
         self.function = function
@@ -229,7 +239,7 @@ class MixturePrior:
         """Fit to codes, ndarray (n, K), and return itself."""
         from sklearn.mixture import GaussianMixture
 
-        codes = _codes(codes)
+        codes = checks.codes(codes)
         if len(codes) <= self.components:
             raise ValueError(f"{self.components} components need more codes than that, got {len(codes)}")
         self.mixture = GaussianMixture(self.components, random_state=self.seed, reg_covar=1e-5).fit(codes)
@@ -237,7 +247,7 @@ class MixturePrior:
 
     def log_prob(self, codes):
         """Return the logarithm of the density: (n, K) -> ndarray (n,)."""
-        return _fitted(self, self.mixture).score_samples(_codes(codes))
+        return _fitted(self, self.mixture).score_samples(checks.codes(codes))
 
     def sample(self, n, *, seed=None):
         """Draw codes: ndarray (n, K)."""
@@ -251,7 +261,6 @@ class MixturePrior:
         return rng.permutation(np.concatenate(parts)).astype("float32")
 
 
-@_register
 class _Velocity(keras.Model):
     """The net of flow matching: (z_t, t) -> the velocity, trained on straight lines from noise to codes."""
 
@@ -309,7 +318,7 @@ class FlowMatchingPrior:
 
     def fit(self, codes):
         """Fit to codes, ndarray (n, K), and return itself; they are standardized first."""
-        codes = _codes(codes)
+        codes = checks.codes(codes).astype("float32")
         self.mean, self.scale = codes.mean(axis=0), np.maximum(codes.std(axis=0), 1e-6)
         z, t = keras.Input((codes.shape[1],)), keras.Input((1,))
         waves = [ops.cos(math.pi * 2**k * t) for k in range(4)]
@@ -336,13 +345,6 @@ class FlowMatchingPrior:
             second = net([z + first / self.steps, later])
             z = z + (first + second) / (2 * self.steps)
         return ops.convert_to_numpy(z) * self.scale + self.mean
-
-
-def _codes(codes):
-    codes = checks.finite("the codes", checks.samples("the codes", codes))
-    if codes.ndim != 2:
-        raise ValueError(f"the codes must be vectors, (n, K), got shape {codes.shape}")
-    return np.asarray(codes, "float32")
 
 
 def _fitted(prior, inner):

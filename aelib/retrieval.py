@@ -335,15 +335,6 @@ def _count_bits(codes, queries, k):
     return distances, indices
 
 
-def _table(codes, least=1, width=None):
-    """Return codes as an array (n >= least, K), all finite; K is `width` where that is given."""
-    codes = checks.array("codes", codes)
-    if codes.ndim != 2 or len(codes) < least or not codes.size or codes.shape[1] != (width or codes.shape[1]):
-        wanted = f"(n >= {least}, {width or 'K >= 1'})"
-        raise ValueError(f"codes must have shape {wanted}, got {codes.shape}")
-    return checks.finite("codes", codes, remedy=_FILL)
-
-
 class ITQ:
     """Numbers whose signs are good bits: iterative quantization (Gong & Lazebnik, 2011, section 2).
 
@@ -385,7 +376,7 @@ class ITQ:
 
     def fit(self, codes):
         """Find the rotation for `codes`, (n >= 2, K), of which some 10,000 do; return self."""
-        codes = _table(codes, least=2).astype(np.float64)
+        codes = checks.codes(codes, least=2).astype(np.float64)
         pca = PCA(min(self.bits, *codes.shape), random_state=self.seed).fit(codes)
         variances = pca.explained_variance_
         varied = np.count_nonzero(variances > 1e-12 * variances.max())
@@ -407,7 +398,7 @@ class ITQ:
         """Return the numbers whose signs are the bits: (n, K) -> float32 (n, bits)."""
         if not hasattr(self, "mean"):
             raise NotFittedError("there is no rotation yet: fit it to codes first")
-        codes = _table(codes, width=len(self.mean))
+        codes = checks.codes(codes, width=len(self.mean))
         parts = [(part - self.mean) @ self.projection for part in checks.parts(codes)]
         return np.concatenate(parts).astype(np.float32)
 
@@ -418,7 +409,7 @@ def binarize(codes, thresholds=None):
     `thresholds` is one number or (K,), by default 0: the bits are the signs. Give queries the thresholds of
     the database; those of ``np.median(codes, axis=0)`` make each bit 1 for half of the codes.
     """
-    codes = _table(codes)
+    codes = checks.codes(codes)
     thresholds = checks.array("thresholds", 0.0 if thresholds is None else thresholds)
     if thresholds.shape not in ((), codes.shape[1:]):
         raise ValueError(

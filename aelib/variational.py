@@ -11,12 +11,68 @@ from aelib.autoencoder import Autoencoder
 from aelib.objectives import mmd
 
 
-class _GaussianCode(Autoencoder):
-    """What the variational family has in common: a normal posterior, a prior that can be sampled, bounds."""
+class WithPrior(Autoencoder):
+    """An autoencoder whose codes are to follow a prior, from which new ones are drawn.
 
-    def __init__(
-        self, encoder, decoder, *, likelihood="bernoulli", variance=None, prior=None, seed=None, **kwargs
-    ):
+    Parameters
+    ----------
+    prior : aelib.priors.Prior, optional
+        By default N(0, I).
+    seed : int, optional
+        Of the draws in training.
+    **kwargs
+        As for `Autoencoder`.
+    """
+
+    def __init__(self, encoder, decoder, *, prior=None, seed=None, **kwargs):
+        super().__init__(encoder, decoder, **kwargs)
+        self.seed = checks.seed("seed", seed)
+        self.prior = priors.get(prior)
+        self.prior.attach(self)
+
+    def _adapt(self, x, target):
+        super()._adapt(x, target)
+        shown = self.visible(next(batches.slices(x, 10_000)))
+        self.prior.adapt(batches.each(ops.convert_to_numpy, shown))
+
+    def sample(self, n, *, seed=None, prior=None):
+        """Return the means of the data for `n` codes from the prior: ndarray (n, ...).
+
+        `prior` takes the place of the model's own: one that was fitted to its codes, see `aelib.priors`.
+        """
+        n, seed = checks.whole_number("n", n), checks.seed("seed", seed)
+        if prior is not None:
+            return self.decode(prior.sample(n, seed=seed))
+        return self.decode(self._drawn(n, seed))
+
+    def _drawn(self, n, seed, condition=None):
+        width = _width(self.decoder, "input_shape")
+        if width is None:
+            raise ValueError("the decoder does not say how long a code is: build it with keras.Input((K,))")
+        if type(self.prior) is priors.Prior:  # the same on every backend
+            return np.random.default_rng(seed).normal(size=(n, width)).astype("float32")
+        noise = keras.random.SeedGenerator(seed)
+        return ops.convert_to_numpy(self.prior.draw(n, width, seed=noise, condition=condition))
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self._parts}
+        return super().get_config() | parts | {"seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild an untrained model from `get_config`."""
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls._parts}
+        return super().from_config(config | parts)
+
+    #: What else than the parts of every autoencoder is a layer, in the configuration.
+    _parts = ("prior",)
+
+
+class _GaussianCode(WithPrior):
+    """What the variational family has in common: a normal posterior, and bounds."""
+
+    def __init__(self, encoder, decoder, *, likelihood="bernoulli", variance=None, seed=None, **kwargs):
         if likelihood == "gaussian":
             likelihood = likelihoods.Gaussian("learned" if variance is None else variance)
         elif variance is not None:
@@ -24,16 +80,13 @@ class _GaussianCode(Autoencoder):
                 f"variance={variance!r} belongs to likelihood='gaussian', got likelihood={likelihood!r}: "
                 "give the scale to the likelihood itself, as in aelib.likelihoods.Laplace(0.1)"
             )
-        super().__init__(encoder, decoder, likelihood=likelihood, **kwargs)
+        super().__init__(encoder, decoder, likelihood=likelihood, seed=seed, **kwargs)
         width, code = _width(encoder, "output_shape"), _width(decoder, "input_shape")
         if None not in (width, code) and width != 2 * code:
             raise ValueError(
                 f"the encoder must return 2 x {code} numbers, means and log-variances; got {width}"
             )
-        self.seed = checks.seed("seed", seed)
         self.sampling = layers.Sampling(seed=self.seed)
-        self.prior = priors.get(prior)
-        self.prior.attach(self)
 
     def posterior(self, x, training=None):
         """Return the posterior's mean and the logarithm of its variance: (B, ...) -> (B, K), (B, K).
@@ -57,10 +110,6 @@ class _GaussianCode(Autoencoder):
         """Return what the decoder reads: codes (S·B, K), S for each sample of `x` -> (S·B, K), or more."""
         return code
 
-    def _adapt(self, x, target):
-        super()._adapt(x, target)
-        self.prior.adapt(x)
-
     def fit(self, x=None, y=None, *args, **kwargs):
         """Train, as `Autoencoder.fit`; warns where no unit of the code has become active."""
         history = super().fit(x, y, *args, **kwargs)
@@ -81,25 +130,6 @@ class _GaussianCode(Autoencoder):
         both = super()._encoded(x, batch_size)
         return both[:, : both.shape[1] // 2]
 
-    def sample(self, n, *, seed=None, prior=None):
-        """Return the means of the data for `n` codes from the prior: ndarray (n, ...).
-
-        `prior` takes the place of the model's own: one that was fitted to its codes, see `aelib.priors`.
-        """
-        n, seed = checks.whole_number("n", n), checks.seed("seed", seed)
-        if prior is not None:
-            return self.decode(prior.sample(n, seed=seed))
-        return self.decode(self._drawn(n, seed))
-
-    def _drawn(self, n, seed, condition=None):
-        width = _width(self.decoder, "input_shape")
-        if width is None:
-            raise ValueError("the decoder does not say how long a code is: build it with keras.Input((K,))")
-        if type(self.prior) is priors.Prior:  # the same on every backend
-            return np.random.default_rng(seed).normal(size=(n, width)).astype("float32")
-        noise = keras.random.SeedGenerator(seed)
-        return ops.convert_to_numpy(self.prior.draw(n, width, seed=noise, condition=condition))
-
     def interpolate(self, start, end, *, steps=8):
         """Decode `steps` codes on the line from each `start` to its `end`: (n, ...) -> (n, steps, ...)."""
         steps = checks.whole_number("steps", steps, least=2)
@@ -111,20 +141,6 @@ class _GaussianCode(Autoencoder):
     def elbo(self, x, *, samples=1, seed=0):
         """Estimate the evidence lower bound on log p(x), in nats: see `aelib.bounds.elbo`."""
         return bounds.elbo(self, x, samples=samples, seed=seed)
-
-    def get_config(self):
-        """Return what `from_config` needs."""
-        prior = keras.saving.serialize_keras_object(self.prior)
-        return super().get_config() | {"prior": prior, "seed": self.seed}
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuild an untrained model from `get_config`."""
-        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls._parts}
-        return super().from_config(config | parts)
-
-    #: What else than the parts of every autoencoder is a layer, in the configuration.
-    _parts = ("prior",)
 
 
 @keras.saving.register_keras_serializable("aelib")
@@ -204,9 +220,10 @@ class VariationalAutoencoder(_GaussianCode):
 
     def get_config(self):
         """Return what `from_config` needs."""
-        own = {name: getattr(self, name) for name in ("beta", "warmup", "free_bits")}
-        divergence = None if self.free_bits else keras.saving.serialize_keras_object(self.divergence)
-        return super().get_config() | own | {"divergence": divergence}
+        config = super().get_config() | {
+            name: getattr(self, name) for name in ("beta", "warmup", "free_bits")
+        }
+        return config | ({"divergence": None} if self.free_bits else {})
 
     _parts = ("prior", "divergence")
 
@@ -281,9 +298,9 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
                 x, name, dict(zip(("x", "condition"), (tuple(one[1:]) for one in shape), strict=True))
             )
 
-    def _adapt(self, x, target):
-        Autoencoder._adapt(self, x, target)
-        self.prior.adapt(target)
+    def _check_finite(self, x, name, first_row=0):
+        super()._check_finite(x["x"], f"{name}['x']", first_row)
+        checks.finite(f"{name}['condition']", x["condition"], first_row=first_row)
 
     def decode(self, code, condition=None, *, batch_size=512):
         """Return the mean of the data given codes and conditions: (n, K), (n, C) -> ndarray (n, ...)."""
@@ -364,8 +381,8 @@ class ImportanceWeightedAutoencoder(_GaussianCode):
 
 
 @keras.saving.register_keras_serializable("aelib")
-class WassersteinAutoencoder(Autoencoder):
-    """An autoencoder whose codes are pulled, as a crowd, towards N(0, I): WAE-MMD, Tolstikhin et al. (2018).
+class WassersteinAutoencoder(WithPrior):
+    """An autoencoder whose codes are pulled, as a crowd, to the prior: WAE-MMD, Tolstikhin et al. (2018).
 
     Each code stays a point. The term ``mmd`` is `strength` times the squared maximum mean discrepancy between
     the batch's codes and as many draws from the prior.
@@ -374,6 +391,8 @@ class WassersteinAutoencoder(Autoencoder):
     ----------
     strength : float
         At least 0. The reconstruction beside it is summed over the features.
+    prior : aelib.priors.Prior, optional
+        By default N(0, I).
     seed : int, optional
         Of the prior's draws.
 
@@ -389,20 +408,20 @@ class WassersteinAutoencoder(Autoencoder):
     ['loss', 'mmd', 'reconstruction']
     """
 
-    def __init__(self, encoder, decoder, *, strength, seed=None, **kwargs):
+    def __init__(self, encoder, decoder, *, strength, **kwargs):
         super().__init__(encoder, decoder, **kwargs)
         self.strength = checks.number("strength", strength, least=0)
-        self.seed = checks.seed("seed", seed)
-        self.prior = keras.random.SeedGenerator(seed)
+        self.noise = keras.random.SeedGenerator(self.seed)
 
     def terms(self, target, out):
         """Return the base's terms and ``mmd``."""
-        draw = keras.random.normal(ops.shape(out["code"]), dtype=out["code"].dtype, seed=self.prior)
-        return super().terms(target, out) | {"mmd": self.strength * mmd(out["code"], draw)}
+        code = out["code"]
+        draw = self.prior.draw(ops.shape(code)[0], code.shape[-1], seed=self.noise)
+        return super().terms(target, out) | {"mmd": self.strength * mmd(code, ops.cast(draw, code.dtype))}
 
     def get_config(self):
         """Return what `from_config` needs."""
-        return super().get_config() | {"strength": self.strength, "seed": self.seed}
+        return super().get_config() | {"strength": self.strength}
 
 
 def _between(one, two, steps):

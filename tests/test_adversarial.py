@@ -26,7 +26,7 @@ def changed(before, after):
 
 def test_the_terms_by_hand():
     model = build(strength=0.5)
-    out = model(X) | {"input": X}
+    out = model(X)
     terms = model.terms(X, out)
     logits = ops.convert_to_numpy(model.discriminator(out["code"]))[:, 0].astype("float64")
     np.testing.assert_allclose(terms["adversary"], 0.5 * np.logaddexp(0, -logits), rtol=1e-5)
@@ -64,7 +64,12 @@ def test_the_codes_come_to_follow_the_prior():
     model.compile(keras.optimizers.Adam(3e-3))
     model.fit(x, batch_size=64, epochs=60, verbose=0)
     code = model.encode(x)
-    assert abs(start.mean(axis=0)).max() > 0.5
+    plain = build(likelihood="gaussian", strength=0.0)
+    plain.compile(keras.optimizers.Adam(3e-3))
+    plain.fit(x, batch_size=64, epochs=60, verbose=0)
+    unbound = plain.encode(x)
+    for codes in (start, unbound):
+        assert abs(codes.mean(axis=0)).max() + abs(codes.std(axis=0) - 1).max() > 1
     np.testing.assert_allclose(code.mean(axis=0), 0, atol=0.5)
     np.testing.assert_allclose(code.std(axis=0), 1, atol=0.5)
     assert model.sample(4, seed=1).shape == (4, 6)
@@ -96,6 +101,18 @@ def test_rates_are_the_first_optimizer_s_and_averages_of_both_are_put_in_place()
     model.fit(X, epochs=2, verbose=0)
     with pytest.raises(ValueError, match="holds both optimizers already"):
         model.compile(model.optimizer, discriminator_optimizer="adam")
+
+
+def test_dropout_in_the_discriminator_acts_in_training_alone():
+    model = build()
+    model.discriminator = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(64), keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(1)]
+    )
+    for training in (False, True):
+        out = model(X, training=training)
+        # The two judge the same codes with the same weights, each with its own dropout.
+        apart = np.abs(ops.convert_to_numpy(out["found"] - out["judged"])).max()
+        assert (apart > 1e-3) == training
 
 
 def test_in_16_bits():

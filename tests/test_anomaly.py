@@ -242,9 +242,9 @@ def test_the_criterion_finds_the_number_of_groups(groups):
 def test_densities_need_a_fit_and_codes_of_its_width():
     with pytest.raises(NotFittedError, match="fit it"):
         CodeDensity().score(np.zeros((2, 2)))
-    with pytest.raises(ValueError, match=r"codes must have shape \(n, 2\), got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"codes must have shape \(n >= 1, 2\), got \(1, 3\)"):
         CodeDensity().fit(np.eye(2)).score(np.zeros((1, 3)))
-    with pytest.raises(ValueError, match=r"shape \(n >= 3, ...\) and not be empty, got \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(n >= 3, K\), got \(2, 2\)"):
         CodeDensity((1, 3)).fit(np.eye(2))
     with pytest.raises(ValueError, match=r"n_components must be one number or several, got \(\)"):
         CodeDensity(())
@@ -270,9 +270,9 @@ def test_codes_that_are_not_finite_are_refused(distance):
     distance.fit(code)
     code[3, 0] = np.nan
     for method in (distance.fit, distance.score):
-        with pytest.raises(ValueError, match=r"codes must be finite: 1 of its 40 .* row 3; the model"):
+        with pytest.raises(ValueError, match=r"codes must be finite: 1 of its 40 .* row 3; .*the model"):
             method(code)
-        with pytest.raises(ValueError, match=r"codes must have shape \(n, [K2]\), got \(20,\)"):
+        with pytest.raises(ValueError, match=r"codes must have shape \(n >= [12], [K2]\), got \(20,\)"):
             method(code[:, 0])
 
 
@@ -299,7 +299,7 @@ def test_a_dead_unit_does_no_harm_to_distances():
 def test_distances_need_a_fit_and_codes_of_its_width():
     with pytest.raises(NotFittedError, match="fit it"):
         Mahalanobis().score(np.zeros((2, 2)))
-    with pytest.raises(ValueError, match=r"codes must have shape \(n, 2\), got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"codes must have shape \(n >= 1, 2\), got \(1, 3\)"):
         Mahalanobis().fit(np.eye(2)).score(np.zeros((1, 3)))
 
 

@@ -268,7 +268,7 @@ def test_figures_of_codes():
     np.testing.assert_array_equal(dictionaries.firing_density(codes), [0, 0.75, 0, 0.5])
     assert dictionaries.l0(codes) == 1.25
     assert dictionaries.dead_share(codes) == 0.5
-    with pytest.raises(ValueError, match=r"codes must have the shape \(n >= 1, K >= 1\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"codes must have shape \(n >= 1, K\), got \(3,\)"):
         dictionaries.l0(np.ones(3))
     with pytest.raises(ValueError, match="codes must be finite: 1 of its 4 numbers"):
         dictionaries.dead_share([[1, np.nan], [1, 2]])

@@ -7,7 +7,15 @@ from keras import ops
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from aelib import VariationalAutoencoder, blocks, bounds, priors
+from aelib import (
+    AdversarialAutoencoder,
+    VariationalAutoencoder,
+    WassersteinAutoencoder,
+    blocks,
+    bounds,
+    likelihoods,
+    priors,
+)
 
 X = np.random.default_rng(0).random((40, 6), dtype="float32")
 CLASSES = np.eye(3, dtype="float32")[np.arange(40) % 3]
@@ -81,14 +89,42 @@ def test_a_vamp_prior_starts_at_data_learns_and_is_saved(tmp_path):
     assert all(any(np.array_equal(row, x) for x in X) for row in start)
     model.fit(X, epochs=3, verbose=0)
     assert (numbers(model.prior.pseudo_inputs) != start).any()
-    assert (model.prior.low, model.prior.high) == (X.min(), X.max())
+    assert (float(model.prior.low), float(model.prior.high)) == (X.min(), X.max())
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.prior.pseudo_inputs, model.prior.pseudo_inputs)
-    assert loaded.prior.high == model.prior.high
+    assert float(loaded.prior.high) == X.max()
     assert loaded.elbo(X).mean == pytest.approx(model.elbo(X).mean, rel=1e-6)
     # Estimated by draws, as is its divergence: many draws agree with the bound of one.
     assert bounds.importance_weighted_bound(model, X, 1).mean == pytest.approx(model.elbo(X).mean, rel=0.1)
+
+
+def test_a_vamp_prior_s_range_is_that_of_the_data_also_where_a_step_was_compiled_before():
+    x = 5 * X - 3
+    model = vae(prior=priors.VampPrior(5), likelihood="gaussian")
+    model.compile("adam")
+    model.evaluate(x, verbose=0)  # compiles a test step, when the range is still that of pixels
+    model.fit(x, epochs=2, verbose=0)
+    compiled = [model.evaluate(x, batch_size=40, verbose=0, return_dict=True)["kl"] for _ in range(50)]
+    out = [model(x) for _ in range(50)]
+    eager = [float(ops.mean(model.terms(x, o)["kl"])) for o in out]
+    assert np.mean(compiled) == pytest.approx(np.mean(eager), rel=0.1, abs=0.05)
+    assert model.prior.low < 0
+
+
+def test_a_vamp_prior_sees_what_the_encoder_sees():
+    x = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
+    model = vae(prior=priors.VampPrior(5), likelihood=likelihoods.Masked("gaussian"))
+    model.compile("adam")
+    assert np.isfinite(model.fit(x, epochs=2, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("kind", [WassersteinAutoencoder, AdversarialAutoencoder])
+def test_a_vamp_prior_needs_posteriors(kind):
+    judge = {"discriminator": blocks.dense_encoder(2, 1)} if kind is AdversarialAutoencoder else {}
+    nets = blocks.dense_encoder(6, 2), blocks.dense_decoder(6, 2)
+    with pytest.raises(ValueError, match=f"mixture of the model's posteriors, and {kind.__name__} has none"):
+        kind(*nets, strength=1.0, prior=priors.VampPrior(3), **judge)
 
 
 def test_a_vamp_prior_needs_a_model_that_says_what_it_reads():
@@ -137,7 +173,7 @@ def test_what_cannot_be_fitted_says_so():
     for prior in (priors.MixturePrior(), priors.FlowMatchingPrior()):
         with pytest.raises(ValueError, match=r"is not fitted yet: call fit\(model.encode\(x\)\)"):
             prior.sample(3)
-        with pytest.raises(ValueError, match=r"must be vectors, \(n, K\), got shape \(4, 2, 1\)"):
+        with pytest.raises(ValueError, match=r"codes must have shape \(n >= 1, K\), got \(4, 2, 1\)"):
             prior.fit(np.zeros((4, 2, 1)))
         with pytest.raises(ValueError, match="NaN"):
             prior.fit(np.full((40, 2), np.nan))

@@ -346,3 +346,21 @@ def test_a_conditional_model_says_what_it_reads():
         model.fit(GIVEN | {"x": 255 * GIVEN["x"]}, verbose=0)
     with pytest.raises(ValueError, match=r"reads a condition too: decode\(code, condition\)"):
         model.decode(np.zeros((3, 2)))
+
+
+def test_gaps_in_what_a_conditional_model_models():
+    model = conditional(likelihood=likelihoods.Masked("gaussian"))
+    x = GIVEN["x"].copy()
+    x[::3, 1] = np.nan
+    model.fit(GIVEN | {"x": x}, batch_size=16, epochs=30, verbose=0)
+    filled = model.reconstruct(GIVEN | {"x": x})
+    assert np.abs(filled - GIVEN["x"])[::3, 1].max() < 0.4
+    with pytest.raises(ValueError, match=r"'condition'.* must be finite"):
+        model.encode(GIVEN | {"condition": LABELS * np.nan})
+
+
+def test_a_wasserstein_model_draws_from_its_prior():
+    model = build(WassersteinAutoencoder, strength=1.0)
+    code = np.random.default_rng(5).normal(size=(3, CODE)).astype("float32")
+    np.testing.assert_array_equal(model.sample(3, seed=5), model.decode(code))
+    assert model.sample(4, prior=priors.MixturePrior(2, seed=0).fit(model.encode(X))).shape == (4, *SHAPE)

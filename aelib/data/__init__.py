@@ -21,7 +21,7 @@ __getattr__, _, _lazy = lazy_loader.attach(
     submod_attrs={
         "images": ["folder"],
         "series": ["spread", "windows"],
-        "sprites": ["sprites"],
+        "drawn": ["sprites"],
         "tables": ["Table"],
     },
 )
