@@ -425,8 +425,7 @@ class AutoencoderDetector(OutlierMixin, _AutoencoderEstimator):
         if mixed:
             share = self._contamination()
             self._train(X, self._seed)
-            limit = anomaly.RobustThreshold(contamination=share).fit(self._oddity(X))
-            self.threshold_, self.offset_ = None, -limit.value
+            self.threshold_, self.offset_ = None, float(np.quantile(-self._oddity(X), share))
             return self
         alpha = checks.inner_share("alpha", self.alpha)
         share = checks.inner_share("calibration", self.calibration)

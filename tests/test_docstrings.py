@@ -20,7 +20,7 @@ MODULES = [
 #: Made by a function or by another class, or a base to derive from.
 MADE_BY_OTHERS = {
     "Dataset", "DictionaryDecoder", "DictionaryEncoder", "Divergence", "Estimate", "Images", "JumpReLU",
-    "Likelihood", "PatchMasking", "Prior", "Sprites", "TiedDense", "TwoOptimizers",
+    "Likelihood", "PatchMasking", "Prior", "Sprites", "TiedDense", "TwoOptimizers", "WithPrior",
 }  # fmt: skip
 
 
