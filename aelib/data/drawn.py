@@ -30,8 +30,12 @@ def sprites(size=32, *, scales=3, angles=4, positions=8):
     ----------
     size : int
         Pixels along each side; at least 16.
-    scales, angles, positions : int
-        Values of each factor; of `positions` along both axes.
+    scales : int
+        How many sizes.
+    angles : int
+        How many angles, evenly spread until the shape looks the same again.
+    positions : int
+        How many places along each axis.
 
     Returns
     -------
