@@ -178,7 +178,8 @@ class VampPrior(Prior):
         """Return the means and log-variances of the components: (C, K), (C, K)."""
         if self.posterior is None:
             raise ValueError("a VampPrior belongs to a model: VariationalAutoencoder(..., prior=VampPrior())")
-        seen = ops.clip(self.pseudo_inputs, self.low, self.high)
+        # Not `ops.clip`: on JAX it does not take weights as limits inside a compiled step.
+        seen = ops.minimum(ops.maximum(self.pseudo_inputs, self.low), self.high)
         return [ops.cast(part, "float32") for part in self.posterior.function(seen)]
 
     def log_prob(self, code, condition=None):
