@@ -198,7 +198,7 @@ def _read_cached(cache, spec):
         if not path.is_file() or (checksum and f"md5:{pooch.file_hash(path, alg='md5')}" != checksum):
             return None
     try:
-        return spec.check(spec.read(cache), cache)
+        return spec.read_originals(cache)
     except _UNREADABLE:
         return None
 
@@ -216,7 +216,7 @@ def _download(name, cache, spec):
                 (cache / file).unlink(missing_ok=True)
             downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16)
             pooch.retrieve(spec.address + file, checksum, fname=file, path=cache, downloader=downloader)
-        return spec.check(spec.read(cache), cache)
+        return spec.read_originals(cache)
     except _UNREADABLE as error:
         where = _folder("AELIB_DATA_DIR") or "not set"
         raise FileNotFoundError(

@@ -63,8 +63,10 @@ def read_utterances(folder):
     """
     counts = {"train": [30] * 9, "test": [31, 35, 88, 44, 29, 24, 40, 50, 29]}
     arrays = ()
+    with zipfile.ZipFile(folder / "japanese+vowels.zip") as archive:
+        texts = {part: archive.read(f"ae.{part}").decode() for part in counts}
     for part, speakers in counts.items():
-        blocks = (folder / f"ae.{part}").read_text().split("\n\n")
+        blocks = texts[part].split("\n\n")
         blocks = [np.loadtxt(io.StringIO(block), ndmin=2) for block in blocks if block.strip()]
         if len(blocks) != sum(speakers):
             raise ValueError(f"ae.{part} must hold {sum(speakers)} utterances, got {len(blocks)}")
@@ -135,7 +137,7 @@ RECORDS = {
         class_names=("negative", "positive"),
         read=read_reviews,
         unpack=unpack_reviews,
-        files={"aclImdb_v1.tar.gz": None},
+        files={"aclImdb_v1.tar.gz": "md5:7c2ac02c03563afcf9b574c7e56c153a"},
         address="https://ai.stanford.edu/~amaas/data/sentiment/",
     ),
     "japanese_vowels": Spec(
@@ -145,8 +147,12 @@ RECORDS = {
         rows=(270, 370),
         class_names=tuple(f"speaker {n}" for n in range(1, 10)),
         read=read_utterances,
-        files={"ae.train": None, "ae.test": None},
-        address="https://archive.ics.uci.edu/ml/machine-learning-databases/JapaneseVowels-mld/",
+        files={"japanese+vowels.zip": None},
+        address="https://archive.ics.uci.edu/static/public/128/",
+        contents=(
+            "f5a7dcb4f4b3ab9d2704a5f2a40d788fd07c622b0ca51880d6e14df2bd10144d",
+            "5b0e23f6e8d633d799d77c4467d65cb6b0280c65d20999aad937fc04aac70531",
+        ),
         gaps=True,
     ),
     "nyc_weather": Spec(
@@ -158,8 +164,9 @@ RECORDS = {
         columns=COLUMNS,
         read=read_weather,
         unpack=unpack_weather,
-        files={"weather.csv": None},
-        address="https://raw.githubusercontent.com/tidyverse/nycflights13/main/data-raw/",
+        files={"weather.csv": "md5:2af1508ed9ad8653328f3756993e78c1"},
+        address="https://raw.githubusercontent.com/tidyverse/nycflights13/"
+        "d14b0589178997cebae7fb03e55222a0fa06e695/data-raw/",
         gaps=True,
     ),
     "ucr_anomaly_135": Spec(
@@ -173,5 +180,9 @@ RECORDS = {
         files={"UCR_TimeSeriesAnomalyDatasets2021.zip": None},
         address="https://www.cs.ucr.edu/~eamonn/time_series_data_2018/",
         held_out=200,
+        contents=(
+            "3adfcbc25d5a28bf0e587bfe29601bfee60d20d7ed19e56a46a3da076be7f570",
+            "214833ada53c39b2b23065cf56b7eaae82e27533305924b270d9f68453996883",
+        ),
     ),
 }

@@ -125,7 +125,7 @@ def ecg(monkeypatch):
     """Make a tiny archive pass for the original; return its arrays."""
     arrays = make("ecg5000")
     prints = tuple(sources.fingerprint(arrays[f"x_{p}"], arrays[f"y_{p}"]) for p in ("train", "test"))
-    monkeypatch.setattr(sources, "ECG_FINGERPRINTS", prints)
+    change(monkeypatch, "ecg5000", contents=prints)
     return arrays
 
 
@@ -710,6 +710,7 @@ def test_the_fingerprint_ignores_the_order_of_rows_and_nothing_else():
     assert sources.fingerprint(x.astype(np.float64), y.astype(np.int64)) == expected
     assert sources.fingerprint(x, y[::-1]) != expected
     assert sources.fingerprint(x[1:], y[1:]) != expected
+    assert sources.fingerprint(x[:, 0], y) != sources.fingerprint(x[::-1, 0], y[::-1])  # a series
     changed = x.copy()
     changed[3, 5] = np.nextafter(changed[3, 5], np.float32(9))
     assert sources.fingerprint(changed, y) != expected
@@ -721,8 +722,8 @@ def test_beats_of_another_content_are_refused(cache, ecg, part):
     put(cache / "ecg5000", {"ECG5000.zip": ecg_zip(ecg)})
     assert data.load("ecg5000").source == "original (downloaded)"
     put(cache / "ecg5000", {"ECG5000.zip": ecg_zip(changed)})
-    with pytest.raises(ValueError, match=f"ECG5000_{part.upper()}.txt must have the fingerprint"):
-        sources.read_ecg(cache / "ecg5000")
+    with pytest.raises(ValueError, match=f"the {part} arrays must have the fingerprint"):
+        data.SPECS["ecg5000"].read_originals(cache / "ecg5000")
     with pytest.raises(FileNotFoundError):
         data.load("ecg5000")
 

@@ -29,7 +29,9 @@ def folders(tmp_path, monkeypatch):
 
 def both(name, folders, monkeypatch, stored, originals, rows):
     """Load the user's file, then the originals; return both."""
-    spec = dataclasses.replace(data.SPECS[name], rows=rows, held_out=data.SPECS[name].held_out and 5)
+    spec = data.SPECS[name]
+    unknown = {"files": dict.fromkeys(spec.files), "contents": ()}
+    spec = dataclasses.replace(spec, rows=rows, held_out=spec.held_out and 5, **unknown)
     monkeypatch.setitem(data.SPECS, name, spec)
     user, cache = folders
     np.savez(user / spec.file, **stored)
@@ -89,10 +91,19 @@ def test_utterances(folders, monkeypatch):
         blocks = [
             "\n".join(" ".join(map(str, step)) for step in row[:n]) for row, n in zip(x, lengths, strict=True)
         ]
-        originals[f"ae.{part}"] = ("\n\n".join(blocks) + "\n\n").encode()
-    found = both("japanese_vowels", folders, monkeypatch, stored, originals, spec.rows)
+        originals[f"ae.{part}"] = "\n\n".join(blocks) + "\n\n"
+
+    def packed(texts):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, text in texts.items():
+                archive.writestr(name, text)
+        return {"japanese+vowels.zip": buffer.getvalue()}
+
+    found = both("japanese_vowels", folders, monkeypatch, stored, packed(originals), spec.rows)
     assert np.isnan(found.x_test).any()
-    (folders[1] / "japanese_vowels" / "ae.train").write_text(" ".join(["1"] * 12))
+    (content,) = packed(originals | {"ae.train": " ".join(["1"] * 12)}).values()
+    (folders[1] / "japanese_vowels" / "japanese+vowels.zip").write_bytes(content)
     with pytest.raises(ValueError, match=r"ae.train must hold 270 utterances, got 1"):
         records.read_utterances(folders[1] / "japanese_vowels")
 
@@ -150,3 +161,9 @@ def test_infinity_is_refused_where_gaps_are_allowed(folders):
     np.savez(folders[0] / spec.file, **arrays)
     with pytest.raises(ValueError, match=r"x_train must be finite: 1 of its .* the first in row 3, got inf"):
         data.load("japanese_vowels")
+
+
+def test_every_original_is_known_by_its_checksum_or_its_contents():
+    """But for the newsgroups, which scikit-learn downloads and checks."""
+    for name, spec in data.SPECS.items():
+        assert all(spec.files.values()) or len(spec.contents) == 2 or name == "newsgroups", name
