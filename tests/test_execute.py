@@ -114,6 +114,18 @@ def test_comments_docstrings_and_layout_do_not_count(hashes):
     assert documented[0] == documented[1]
 
 
+def test_type_hints_do_not_count_but_defaults_do(hashes):
+    call = "from aelib import sums\nf(sums)"
+    hints = "if TYPE_CHECKING:\n    from aelib.data import load\n\ndef twice(x: int, *y: load) -> Any:"
+    plain, hinted, default = (
+        hashes(call, "sums.py", "def twice(x):", line)
+        for line in ("def twice(x, *y):", hints, "def twice(x=1, *y):")
+    )
+    assert plain == hinted
+    assert set(plain) == set(default) == {"sums"}
+    assert plain != default
+
+
 def test_hashes_do_not_depend_on_the_version_of_python():
     """Continuous integration runs this on several."""
     text = 'def twice(x, *, f=lambda y: y, **rest):\n    return f"{x!r:>8} is {f}" if x else [{}, None]\n'

@@ -3,6 +3,7 @@
 A definition is a statement at the top of a module that binds a name. It reaches what its own names lead to:
 through imports, the lazy exports of a package, and attributes of modules. A module that is passed on as an
 object is reached whole. What runs at import without binding a name counts wherever its module is reached.
+Type hints of functions change no result, and do not count.
 """
 
 import ast
@@ -42,6 +43,11 @@ def paths(node):
             yield from paths(child)
 
 
+def is_for_type_checkers(node):
+    """Return whether a statement is an `if TYPE_CHECKING:` without an else."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse
+
+
 @dataclass
 class Module:
     """By name, where a module's imports lead, and the text of what it defines, with the paths in it."""
@@ -57,9 +63,14 @@ class Module:
 
 
 def parse(source, package=""):
-    """Return the `Module` of a source, without its docstrings; a `package` may export names lazily."""
+    """Return the `Module` of a source, without docstrings and hints; a `package` may export names lazily."""
     tree, imports = ast.parse(source), defaultdict(set)
+    tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
     for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
         if isinstance(node, ast.Import):
             for alias in node.names:
                 name = alias.asname or alias.name.split(".")[0]
