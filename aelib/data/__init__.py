@@ -6,13 +6,14 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import lazy_loader
 import numpy as np
 
 from aelib.data import standins
 from aelib.data.records import RECORDS
-from aelib.data.sources import KEYS, read_newsgroups
+from aelib.data.sources import KEYS, Spec, read_newsgroups
 from aelib.data.sources import SPECS as CLASSICS
 
 # Of one's own data; who only loads shall not wait for Keras, Pillow and scikit-learn.
@@ -60,11 +61,11 @@ class Dataset:
     columns: tuple = ()
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(globals().keys() | set(__all__))
 
 
-def load(name, *, verbose=True):
+def load(name: str, *, verbose: bool = True) -> Dataset:
     """Return a data set, ready for training.
 
     It is looked for in the folder ``AELIB_DATA_DIR``, then in the cache (``AELIB_CACHE_DIR``, or pooch's for
@@ -124,17 +125,17 @@ def load(name, *, verbose=True):
     return data
 
 
-def register_source(name, source):
+def register_source(name: str, source: str) -> None:
     """Note that this process read the data set `name` from `source`; `load` does so by itself."""
     _loaded[name] = source
 
 
-def loaded():
+def loaded() -> dict[str, str]:
     """Return what this process has loaded, as {name: source}; a ledger asks for it."""
     return dict(sorted(_loaded.items()))
 
 
-def profile_name():
+def profile_name() -> str:
     """Return the profile that ``AELIB_PROFILE`` names: "quick", or "full", also where it is unset."""
     name = os.environ.get("AELIB_PROFILE") or "full"
     if name not in ("full", "quick"):
@@ -142,7 +143,7 @@ def profile_name():
     return name
 
 
-def _find(name):
+def _find(name: str) -> tuple[Any, ...]:
     """Return the four arrays, the names of the classes, the source, and how to hold out (see `_parts`)."""
     if name == "digits":
         return *standins.digits(), "scikit-learn", None
@@ -164,13 +165,13 @@ def _find(name):
     return arrays, spec.class_names, "original (downloaded)", spec.held_out
 
 
-def _folder(variable):
+def _folder(variable: str) -> Path | None:
     """Return the folder that an environment variable names, or None where it is unset or empty."""
     value = os.environ.get(variable)
     return Path(value).expanduser() if value else None
 
 
-def _read_users_file(path, spec):
+def _read_users_file(path: Path, spec: Spec) -> tuple[np.ndarray, ...]:
     """Return the checked arrays of a file in AELIB_DATA_DIR; ValueError says what is wrong with it."""
     try:
         if path.suffix != ".npz":
@@ -189,7 +190,7 @@ def _read_users_file(path, spec):
     return spec.check(arrays, path)
 
 
-def _read_cached(cache, spec):
+def _read_cached(cache: Path, spec: Spec) -> tuple[np.ndarray, ...] | None:
     """Return the arrays of the originals in the cache, or None unless all are there and genuine."""
     import pooch
 
@@ -203,7 +204,7 @@ def _read_cached(cache, spec):
         return None
 
 
-def _download(name, cache, spec):
+def _download(name: str, cache: Path, spec: Spec) -> tuple[np.ndarray, ...]:
     """Fill the cache and return the arrays; FileNotFoundError says what to do if that fails."""
     import pooch
 
@@ -227,7 +228,7 @@ def _download(name, cache, spec):
         ) from error
 
 
-def _convert(array):
+def _convert(array: np.ndarray) -> np.ndarray:
     """Turn bytes into float32 in [0, 1] with a channel axis, and labels into int64."""
     if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
         return array.astype(np.int64)
@@ -238,7 +239,7 @@ def _convert(array):
     return images[..., None] if images.ndim == 3 else images
 
 
-def _parts(n, held_out):
+def _parts(n: int, held_out: int | None) -> tuple[Any, Any]:
     """Return what selects training and validation among `n` examples: the last ones, or a seeded tenth."""
     if held_out:
         return slice(n - held_out), slice(n - held_out, n)

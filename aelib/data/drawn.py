@@ -20,7 +20,7 @@ class Sprites(NamedTuple):
     factors: np.ndarray
 
 
-def sprites(size=32, *, scales=3, angles=4, positions=8):
+def sprites(size: int = 32, *, scales: int = 3, angles: int = 4, positions: int = 8) -> Sprites:
     """Draw every combination of shape, scale, angle and place once, in white on black.
 
     They are in the manner of dSprites (Matthey et al., 2017), but drawn by formula with soft edges, and with
@@ -63,7 +63,7 @@ def sprites(size=32, *, scales=3, angles=4, positions=8):
     return Sprites(images, factors.astype(np.int64))
 
 
-def _distance(name, u, v):
+def _distance(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Return how far a point lies outside a shape of radius 1, roughly; below 0 inside."""
     if name == "square":
         return np.maximum(abs(u), abs(v)) - 0.8

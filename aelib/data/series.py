@@ -1,11 +1,16 @@
 """Windows of a long series, and their scores back on its time axis. Import from `aelib.data`."""
 
+from typing import Literal
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aelib import checks
 
 
-def windows(series, length, stride=1, *, tail="refuse"):
+def windows(
+    series: ArrayLike, length: int, stride: int = 1, *, tail: Literal["refuse", "drop"] = "refuse"
+) -> np.ndarray:
     """Cut a series into windows, which overlap where `stride` is below `length`.
 
     Window i begins at step i · stride. Nothing is copied: the windows are views of the series, which cannot
@@ -57,7 +62,14 @@ def windows(series, length, stride=1, *, tail="refuse"):
     return np.moveaxis(views[::stride], -1, 1)
 
 
-def spread(scores, length, stride=1, *, steps=None, reduce="mean"):
+def spread(
+    scores: ArrayLike,
+    length: int,
+    stride: int = 1,
+    *,
+    steps: int | None = None,
+    reduce: Literal["mean", "max"] = "mean",
+) -> np.ndarray:
     """Bring the scores of windows back onto the time axis, where windows overlap.
 
     Parameters

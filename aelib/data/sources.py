@@ -6,8 +6,9 @@ import math
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Spec:
     unpack: Callable | None = None  # what np.load gives of the user's file -> the arrays of KEYS
     contents: tuple = ()  # fingerprints of the training and test arrays, where no checksum is published
 
-    def read_originals(self, folder):
+    def read_originals(self, folder: Path) -> tuple[np.ndarray, ...]:
         """Return the checked arrays of the originals in a folder.
 
         Raises
@@ -69,7 +70,7 @@ class Spec:
                 )
         return arrays
 
-    def check(self, arrays, where):
+    def check(self, arrays: Sequence[np.ndarray], where: str | Path) -> tuple[np.ndarray, ...]:
         """Return the arrays, cut to the subset where the data set is one.
 
         Raises
@@ -98,7 +99,7 @@ class Spec:
         return tuple(checked)
 
 
-def _check_finite(name, x):
+def _check_finite(name: str, x: np.ndarray) -> None:
     """Refuse NaN, infinity, and what float32 cannot hold."""
     bad = ~(np.abs(x) <= np.finfo(np.float32).max)  # NaN compares as False
     if bad.any():
@@ -109,7 +110,7 @@ def _check_finite(name, x):
         )
 
 
-def read_idx(path):
+def read_idx(path: Path) -> np.ndarray:
     """Return the bytes of a gzipped IDX file as an array with the shape that its header says.
 
     Raises
@@ -128,16 +129,16 @@ def read_idx(path):
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def read_mnist(folder):
+def read_mnist(folder: Path) -> tuple[np.ndarray, ...]:
     """Return the four arrays of MNIST, or of a data set in its format."""
     return tuple(read_idx(folder / name) for name in IDX_FILES)
 
 
-def read_cifar(folder):
+def read_cifar(folder: Path) -> tuple[np.ndarray, ...]:
     """Return the first training batch and the test batch of CIFAR-10 in its binary version."""
     with tarfile.open(folder / "cifar-10-binary.tar.gz") as archive:
         batches = {
-            member.name.rpartition("/")[2]: archive.extractfile(member).read()
+            member.name.rpartition("/")[2]: archive.extractfile(member).read()  # type: ignore[union-attr]
             for member in archive
             if member.name.endswith(("/data_batch_1.bin", "/test_batch.bin"))
         }
@@ -149,7 +150,7 @@ def read_cifar(folder):
     return arrays
 
 
-def read_ecg(folder):
+def read_ecg(folder: Path) -> tuple[np.ndarray, ...]:
     """Return the beats of ECG5000, with the labels 0 (normal) and 1 (the four other classes)."""
     arrays = ()
     with zipfile.ZipFile(folder / "ECG5000.zip") as archive:
@@ -160,7 +161,7 @@ def read_ecg(folder):
     return arrays
 
 
-def fingerprint(x, y):
+def fingerprint(x: np.ndarray, y: np.ndarray) -> str:
     """Return the SHA-256 of the rows (label, values) as float32; only of a series does their order matter."""
     rows = np.column_stack([y, x.reshape(len(x), -1)]).astype("<f4")
     rows[np.isnan(rows)] = np.nan  # one of the many
@@ -168,7 +169,7 @@ def fingerprint(x, y):
     return hashlib.sha256(b"".join(parts if x.ndim == 1 else sorted(parts))).hexdigest()
 
 
-def read_newsgroups(folder, *, download=False):
+def read_newsgroups(folder: Path, *, download: bool = False) -> tuple[np.ndarray, ...]:
     """Return the posts of the ``bydate`` split, whole, from scikit-learn's cache in `folder`."""
     from sklearn.datasets import fetch_20newsgroups
 
@@ -179,7 +180,7 @@ def read_newsgroups(folder, *, download=False):
     return arrays
 
 
-def _md5(*checksums):
+def _md5(*checksums: str) -> dict[str, str]:
     return {name: f"md5:{md5}" for name, md5 in zip(IDX_FILES, checksums, strict=True)}
 
 

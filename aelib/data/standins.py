@@ -24,7 +24,7 @@ _WAVES = np.array(
 )
 
 
-def _hold_out(x, y):
+def _hold_out(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return x_train, y_train, x_test, y_test: a seeded fifth of every class is the test set."""
     from sklearn.model_selection import train_test_split
 
@@ -32,7 +32,7 @@ def _hold_out(x, y):
     return x_train, y_train, x_test, y_test
 
 
-def digits():
+def digits() -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
     """Return scikit-learn's digits, (n, 8, 8, 1) float32 in [0, 1], split, and the names of the classes.
 
     The split is by image: scikit-learn does not say who wrote which, so a writer may be on both sides.
@@ -48,7 +48,7 @@ def digits():
     return _hold_out(images, bunch.target), tuple("0123456789")
 
 
-def enlarged_digits():
+def enlarged_digits() -> tuple[tuple[np.ndarray, ...], tuple[str, ...], str]:
     """Return the digits enlarged to (n, 28, 28, 1) by cubic splines, in the same split."""
     from scipy.ndimage import zoom
 
@@ -59,7 +59,7 @@ def enlarged_digits():
     return (x_train, y_train, x_test, y_test), names, "scikit-learn's digits, enlarged to 28×28"
 
 
-def photograph_patches(size=32):
+def photograph_patches(size: int = 32) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], str]:
     """Return the patches, (n, 32, 32, 3) uint8, of two photographs; the label says of which.
 
     The patches are the cells of a grid, so no pixel is in the training and in the test set.
@@ -76,7 +76,9 @@ def photograph_patches(size=32):
     return _hold_out(np.concatenate(patches), y), names, "patches of scikit-learn's two sample photographs"
 
 
-def synthetic_heartbeats(n=1250, length=140):
+def synthetic_heartbeats(
+    n: int = 1250, length: int = 140
+) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], str]:
     """Return beats, (n, 140) float32, each a sum of five Gaussian waves; label 1 has another morphology.
 
     Like the beats of ECG5000, each has mean 0 and standard deviation 1.
@@ -98,7 +100,7 @@ def synthetic_heartbeats(n=1250, length=140):
     return _hold_out(beats.astype(np.float32), y), ("normal", "abnormal"), "synthetic heartbeats"
 
 
-def descriptions():
+def descriptions() -> tuple[tuple[np.ndarray, ...], tuple[str, ...], str]:
     """Return the lines, (n,) str, of scikit-learn's descriptions of its data sets; the label says of which.
 
     Whole paragraphs would be some fifty, too few for the models that a chapter fits.
@@ -118,7 +120,9 @@ def descriptions():
     return _hold_out(x, y), names, "lines of scikit-learn's data set descriptions"
 
 
-def synthetic_utterances(n=180, length=29, features=12):
+def synthetic_utterances(
+    n: int = 180, length: int = 29, features: int = 12
+) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], str]:
     """Return utterances, (n, 29, 12) float32 of 7 to 29 steps, NaN after the end; the label is the speaker.
 
     Each speaker glides between two vowels of their own, at their own pace.
@@ -139,7 +143,7 @@ def synthetic_utterances(n=180, length=29, features=12):
     )
 
 
-def synthetic_weather(days=60):
+def synthetic_weather(days: int = 60) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], str]:
     """Return an hourly table, (n, 12) float32 in the columns of ``nyc_weather``, with gaps."""
     rng = np.random.default_rng(0)
     hours = np.arange(24 * days)
@@ -159,7 +163,9 @@ def synthetic_weather(days=60):
     return _hold_out(x.astype(np.float32), y), ("EWR", "JFK", "LGA"), "synthetic weather"
 
 
-def synthetic_pulse(steps=3000, start=1000, first=2200, last=2230):
+def synthetic_pulse(
+    steps: int = 3000, start: int = 1000, first: int = 2200, last: int = 2230
+) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], str]:
     """Return a series, (n,) float32, of a pulse whose one beat in the test part lacks its second wave."""
     rng = np.random.default_rng(0)
     beat = np.arange(steps) / 40 + 0.02 * np.cumsum(rng.normal(size=steps)) / 40

@@ -1,11 +1,22 @@
 """Data frames as the input of a net, and back. Import from `aelib.data`."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from aelib import checks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aelib.likelihoods import Likelihood
 
 
 class Table(TransformerMixin, BaseEstimator):
@@ -45,10 +56,10 @@ class Table(TransformerMixin, BaseEstimator):
            [nan,  0.,  1.]], dtype=float32)
     """
 
-    def __init__(self, *, unknown="refuse"):
+    def __init__(self, *, unknown: Literal["refuse", "missing"] = "refuse") -> None:
         self.unknown = unknown
 
-    def fit(self, X, y=None):  # noqa: N803
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:  # noqa: N803
         """Learn scales and categories from a data frame of training rows, and return self.
 
         Raises
@@ -84,7 +95,7 @@ class Table(TransformerMixin, BaseEstimator):
         self.scaler_ = StandardScaler().fit(self._unscaled(frame)) if scaled else None
         return self
 
-    def transform(self, X):  # noqa: N803
+    def transform(self, X: pd.DataFrame) -> np.ndarray:  # noqa: N803
         """Return the rows as float32 (n, D), NaN where something is missing.
 
         The numbers come first, then the ordered columns, then the groups of the categories: see
@@ -114,7 +125,7 @@ class Table(TransformerMixin, BaseEstimator):
             x[:, : self.scaler_.n_features_in_] = self.scaler_.transform(self._unscaled(frame))
         return x
 
-    def inverse_transform(self, X):  # noqa: N803
+    def inverse_transform(self, X: ArrayLike) -> pd.DataFrame:  # noqa: N803
         """Return a data frame from what `reconstruct` returns: float (n, D), means and probabilities.
 
         Columns, their order, dtypes and categories are those of the training rows; whole numbers and ranks
@@ -140,7 +151,7 @@ class Table(TransformerMixin, BaseEstimator):
             columns[name] = self._levels(name, np.where(gaps, -1, x[:, group].argmax(axis=1)))
         return pd.DataFrame({name: _column(columns[name], dtype) for name, dtype in self.dtypes_.items()})
 
-    def likelihood(self):
+    def likelihood(self) -> Likelihood:
         """Return what explains such rows: `Mixed`, within `Masked` where there are gaps.
 
         Numbers and ranks are Gaussian with one learned variance, each category is `Categorical`. Rows with
@@ -157,14 +168,14 @@ class Table(TransformerMixin, BaseEstimator):
         mixed = likelihoods.Mixed(parts)
         return likelihoods.Masked(mixed) if self.gaps_ else mixed
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the D columns that `transform` returns: a category's is "column_category"."""
         check_is_fitted(self)
         names = [str(name) for name in self._numbers + self._ordered]
         names += [f"{name}_{level}" for name in self._groups for level in self.levels_[name]]
         return np.array(names, dtype=object)
 
-    def _slices(self):
+    def _slices(self) -> Iterator[tuple[Any, slice]]:
         """Yield each category's name and its group's columns in `transform`'s rows."""
         start = len(self._numbers) + len(self._ordered)
         for name in self._groups:
@@ -172,7 +183,7 @@ class Table(TransformerMixin, BaseEstimator):
             yield name, slice(start, stop)
             start = stop
 
-    def _unscaled(self, frame):
+    def _unscaled(self, frame: pd.DataFrame) -> np.ndarray:
         """Return numbers and ranks as float64 (n, columns), NaN where missing."""
         columns = [_floats(name, frame[name]) for name in self._numbers]
         for name in self._ordered:
@@ -180,7 +191,7 @@ class Table(TransformerMixin, BaseEstimator):
             columns.append(np.where(codes < 0, np.nan, codes))
         return np.stack(columns, axis=1)
 
-    def _codes(self, name, column):
+    def _codes(self, name: Any, column: pd.Series) -> np.ndarray:
         """Return the places of a column's levels, (n,), -1 where missing."""
         import pandas as pd
 
@@ -194,14 +205,14 @@ class Table(TransformerMixin, BaseEstimator):
             )
         return pd.Categorical(column.where(~strange), categories=levels).codes
 
-    def _levels(self, name, codes):
+    def _levels(self, name: Any, codes: np.ndarray) -> pd.Categorical:
         """Return levels by their places, as a categorical."""
         import pandas as pd
 
         return pd.Categorical.from_codes(codes.astype(int), categories=self.levels_[name])
 
 
-def _frame(frame):
+def _frame(frame: Any) -> pd.DataFrame:
     import pandas as pd
 
     if not isinstance(frame, pd.DataFrame):
@@ -212,7 +223,7 @@ def _frame(frame):
     return frame
 
 
-def _kind(name, dtype):
+def _kind(name: Any, dtype: Any) -> str:
     """Return what a column is by its dtype: "number", "ordered" or "category"."""
     from pandas.api import types
 
@@ -228,7 +239,7 @@ def _kind(name, dtype):
     )
 
 
-def _floats(name, column):
+def _floats(name: Any, column: pd.Series) -> np.ndarray:
     """Return a column of numbers as float64, NaN where missing."""
     try:
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -239,7 +250,7 @@ def _floats(name, column):
     return values
 
 
-def _column(values, dtype):
+def _column(values: Any, dtype: Any) -> pd.Series:
     """Return a column in its dtype, as far as that can hold what is missing."""
     import pandas as pd
     from pandas.api import types
