@@ -5,7 +5,8 @@ A model here is anything with `posterior(x)` -> (mean, log_var), `decoder` and `
 count too. All figures are in nats per sample.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -27,21 +28,23 @@ class Estimate(NamedTuple):
     each: np.ndarray
 
 
-def _estimate(each):
+def _estimate(each: Any) -> Estimate:
     each = np.asarray(each, np.float64)
     error = np.std(each, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else 0.0
     return Estimate(float(np.mean(each)), float(error), each)
 
 
-def _target(model, x):
+def _target(model: Any, x: Any) -> Any:
     return model.target_of(x) if hasattr(model, "target_of") else x
 
 
-def _condition(model, x):
+def _condition(model: Any, x: Any) -> Any:
     return model.condition_of(x) if hasattr(model, "condition_of") else None
 
 
-def _draw(model, x, target, posterior, samples, seed):
+def _draw(
+    model: Any, x: Any, target: Any, posterior: Any, samples: int, seed: keras.random.SeedGenerator
+) -> tuple[Any, Any]:
     """Draw codes; return them, (samples, B, K), and -log p(target|z), (samples, B), constants included."""
     mean, log_var = (ops.cast(part, target.dtype) for part in posterior)
     noise = keras.random.normal((samples, *ops.shape(mean)), dtype=mean.dtype, seed=seed)
@@ -53,7 +56,15 @@ def _draw(model, x, target, posterior, samples, seed):
     return z, ops.reshape(lost, (samples, -1)) + model.likelihood.constant(target)
 
 
-def log_weights(model, x, samples, *, seed, target=None, posterior=None):
+def log_weights(
+    model: Any,
+    x: Any,
+    samples: int,
+    *,
+    seed: int | keras.random.SeedGenerator | None,
+    target: Any = None,
+    posterior: tuple[Any, Any] | None = None,
+) -> Any:
     """Draw codes from the posterior and return log p(x, z) - log q(z|x): (B, ...) -> (samples, B).
 
     `target` takes the place of `x` in p where they differ, and `posterior`, (mean, log_var), that of the
@@ -66,7 +77,7 @@ def log_weights(model, x, samples, *, seed, target=None, posterior=None):
     return log_prior - lost - objectives.normal_log_density(z, mean, log_var)
 
 
-def _rows(model, x, most):
+def _rows(model: Any, x: Any, most: int) -> Iterator[Any]:
     """Yield `x` in tensors of at most `most` rows, checked as the data of the model's likelihood."""
     parts = model.checked_parts(x) if hasattr(model, "checked_parts") else batches.parts("x", x)
     for part in parts:
@@ -80,7 +91,15 @@ def _rows(model, x, most):
             )
 
 
-def _accumulate(model, x, samples, decodes, draw, add, start):
+def _accumulate(
+    model: Any,
+    x: Any,
+    samples: int,
+    decodes: int,
+    draw: Callable[[Any, int], Any],
+    add: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    start: float,
+) -> np.ndarray:
     """Fold `add` over draws of every row, `decodes` at a time: the running figure of each row, (n,)."""
     samples = checks.whole_number("the number of draws", samples)
     decodes = checks.whole_number("decodes", decodes)
@@ -95,7 +114,9 @@ def _accumulate(model, x, samples, decodes, draw, add, start):
     return np.concatenate(each)
 
 
-def importance_weighted_bound(model, x, k, *, seed=0, decodes=5000):
+def importance_weighted_bound(
+    model: Any, x: Any, k: int, *, seed: int | None = 0, decodes: int = 5000
+) -> Estimate:
     """Estimate the bound E log (1/k) Σ p(x, z_i)/q(z_i|x) on log p(x): (n, ...) -> `Estimate`.
 
     Burda et al. (2016), equation 8. With k = 1 it is the ELBO; it rises with k towards log p(x), and every
@@ -130,7 +151,9 @@ def importance_weighted_bound(model, x, k, *, seed=0, decodes=5000):
     return _estimate(total - np.log(k))
 
 
-def log_likelihood(model, x, *, samples=5000, seed=0, decodes=5000):
+def log_likelihood(
+    model: Any, x: Any, *, samples: int = 5000, seed: int | None = 0, decodes: int = 5000
+) -> Estimate:
     """Estimate log p(x) by the importance-weighted bound with many samples: (n, ...) -> `Estimate`.
 
     Burda et al. (2016), section 5, take 5,000. It is a lower bound still, and tight if the posterior is good.
@@ -138,7 +161,7 @@ def log_likelihood(model, x, *, samples=5000, seed=0, decodes=5000):
     return importance_weighted_bound(model, x, samples, seed=seed, decodes=decodes)
 
 
-def elbo(model, x, *, samples=1, seed=0, decodes=5000):
+def elbo(model: Any, x: Any, *, samples: int = 1, seed: int | None = 0, decodes: int = 5000) -> Estimate:
     """Estimate the evidence lower bound: (n, ...) -> `Estimate`.
 
     The mean of `samples` draws of log p(x, z) - log q(z|x), with the logarithms of the two densities of the

@@ -4,6 +4,8 @@ Each divergence maps the prior and what the model returned to named terms, (B,) 
 `aelib.VariationalAutoencoder` weighs them by `beta`, over `warmup`.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -19,11 +21,11 @@ class Divergence(keras.layers.Layer):
     the posterior, (B, K) each, and ``condition``, (B, C) or None.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**({"dtype": "float32"} | kwargs))
         self.built = True
 
-    def __call__(self, prior, out):
+    def __call__(self, prior: Any, out: dict[str, Any]) -> dict[str, Any]:
         """Return {name of a term: its cost, (B,) or a scalar}."""
         return self.call(prior, out)
 
@@ -49,7 +51,7 @@ class KL(Divergence):
     0.1
     """
 
-    def __init__(self, free_bits=0.0, **kwargs):
+    def __init__(self, free_bits: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.free_bits = checks.number("free_bits", free_bits, least=0)
 
@@ -66,7 +68,7 @@ class KL(Divergence):
             )
         return {"kl": ops.sum(ops.maximum(ops.mean(units, axis=0), self.free_bits))}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return super().get_config() | {"free_bits": self.free_bits}
 
@@ -93,7 +95,9 @@ class TotalCorrelation(Divergence):
     >>> model = VariationalAutoencoder(*nets, divergence=TotalCorrelation(n=1000, beta=6))
     """
 
-    def __init__(self, n, *, alpha=1.0, beta=6.0, gamma=1.0, **kwargs):
+    def __init__(
+        self, n: int, *, alpha: float = 1.0, beta: float = 6.0, gamma: float = 1.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.n = checks.whole_number("n", n)
         weights = {"alpha": alpha, "beta": beta, "gamma": gamma}
@@ -106,7 +110,7 @@ class TotalCorrelation(Divergence):
         weights = self.weights_of.values()
         return {name: weight * term for name, weight, term in zip(names, weights, terms, strict=True)}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return super().get_config() | {"n": self.n} | self.weights_of
 
@@ -132,7 +136,7 @@ class MMD(Divergence):
     >>> model = VariationalAutoencoder(*nets, divergence=MMD(strength=10.0))
     """
 
-    def __init__(self, strength=1.0, *, seed=None, **kwargs):
+    def __init__(self, strength: float = 1.0, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.strength = checks.number("strength", strength, least=0)
         self.seed = checks.seed("seed", seed)
@@ -144,12 +148,12 @@ class MMD(Divergence):
         draws = prior.draw(ops.shape(code)[0], code.shape[-1], seed=self.noise, condition=out["condition"])
         return {"mmd": self.strength * objectives.mmd(code, ops.cast(draws, code.dtype))}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return super().get_config() | {"strength": self.strength, "seed": self.seed}
 
 
-def get(divergence, free_bits=0.0):
+def get(divergence: Divergence | None, free_bits: float = 0.0) -> Divergence:
     """Return a divergence: itself, or `KL` with `free_bits` for None.
 
     Raises

@@ -4,23 +4,24 @@ Averages over the batch are taken later, in `aelib.Autoencoder.compute_loss`, an
 """
 
 import math
+from typing import Any
 
 from keras import ops
 
 from aelib import checks
 
 
-def sum_features(x):
+def sum_features(x: Any) -> Any:
     """Sum all but the first axis: (B, ...) -> (B,)."""
     return ops.sum(ops.reshape(x, (ops.shape(x)[0], -1)), axis=-1)  # (B, ...) -> (B,)
 
 
-def l1(code):
+def l1(code: Any) -> Any:
     """Sum of the magnitudes of a code's numbers: (B, K) -> (B,). Olshausen & Field (1996)."""
     return sum_features(ops.abs(code))
 
 
-def rate_kl(code, rate):
+def rate_kl(code: Any, rate: float) -> Any:
     """Divergence of the units' mean activity from a rate, Σ_k KL(ρ ‖ ρ̂_k) in nats: (B, K) -> scalar.
 
     ρ̂_k is the mean of unit k over the **batch**, so this is no figure of one sample, and a small batch
@@ -36,12 +37,12 @@ def rate_kl(code, rate):
     return ops.sum(rate * ops.log(rate / mean) + (1 - rate) * ops.log((1 - rate) / (1 - mean)))
 
 
-def contraction(jacobian):
+def contraction(jacobian: Any) -> Any:
     """Squared Frobenius norm of an encoder's Jacobian, ‖J‖²: (B, K, ...) -> (B,). Rifai et al. (2011)."""
     return sum_features(ops.square(jacobian))
 
 
-def gaussian_kl(mean, log_var):
+def gaussian_kl(mean: Any, log_var: Any) -> Any:
     """KL(N(mean, e^log_var) ‖ N(0, I)) in nats, summed over the latents: (B, K), (B, K) -> (B,).
 
     Kingma & Welling (2014), appendix B. `log_var` is the logarithm of the variance.
@@ -49,18 +50,18 @@ def gaussian_kl(mean, log_var):
     return ops.sum(gaussian_kl_by_unit(mean, log_var), axis=-1)
 
 
-def gaussian_kl_by_unit(mean, log_var):
+def gaussian_kl_by_unit(mean: Any, log_var: Any) -> Any:
     """Return the addends of `gaussian_kl`, one for each latent: (B, K), (B, K) -> (B, K)."""
     return 0.5 * (ops.exp(log_var) + ops.square(mean) - 1.0 - log_var)
 
 
-def normal_log_density(x, mean, log_var):
+def normal_log_density(x: Any, mean: Any, log_var: Any) -> Any:
     """Logarithm of the density of N(mean, e^log_var) at `x`, summed over the last axis: (..., K) -> (...)."""
     log_two_pi = math.log(2 * math.pi)
     return -0.5 * ops.sum(ops.square(x - mean) * ops.exp(-log_var) + log_var + log_two_pi, axis=-1)
 
 
-def total_correlation(code, mean, log_var, n):
+def total_correlation(code: Any, mean: Any, log_var: Any, n: int) -> tuple[Any, Any, Any]:
     """Split the divergence of a batch's codes from N(0, I): (B, K) three times -> three terms, each (B,).
 
     The mutual information of data and code, the total correlation of the code's units, and the divergence of
@@ -87,7 +88,7 @@ def total_correlation(code, mean, log_var, n):
     return given - joint, joint - units, units - prior
 
 
-def mmd(code, prior):
+def mmd(code: Any, prior: Any) -> Any:
     """Squared maximum mean discrepancy between two samples, with a sum of inverse multiquadrics.
 
     (B, K), (B, K) -> scalar. Unbiased for B > 1, so it can be negative (Gretton et al., 2012, lemma 6); the

@@ -5,10 +5,13 @@ A `Prior` is a Keras layer, so that one with weights trains, and is saved, with 
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from aelib import checks, objectives, training
 
@@ -22,24 +25,24 @@ class Prior(keras.layers.Layer):
     A subclass defines `log_prob` and `draw`; `kl_by_unit` where the divergence has a closed form.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**({"dtype": "float32"} | kwargs))
         self.built = True
 
-    def log_prob(self, code, condition=None):
+    def log_prob(self, code: Any, condition: Any = None) -> Any:
         """Return the logarithm of the density: (..., K) -> (...)."""
         zeros = ops.zeros_like(code)
         return objectives.normal_log_density(code, zeros, zeros)
 
-    def draw(self, n, size, *, seed, condition=None):
+    def draw(self, n: int, size: int, *, seed: keras.random.SeedGenerator, condition: Any = None) -> Any:
         """Draw `n` codes of `size` numbers: tensor (n, size). `seed` is a `keras.random.SeedGenerator`."""
         return keras.random.normal((n, size), seed=seed)
 
-    def kl_by_unit(self, mean, log_var, condition=None):
+    def kl_by_unit(self, mean: Any, log_var: Any, condition: Any = None) -> Any:
         """Return KL(N(mean, e^log_var) ‖ prior) of each latent in nats, (B, K), or None: no closed form."""
         return objectives.gaussian_kl_by_unit(mean, log_var)
 
-    def kl(self, mean, log_var, code, condition=None):
+    def kl(self, mean: Any, log_var: Any, code: Any, condition: Any = None) -> Any:
         """Return the divergence from the prior in nats: (B, K), (B, K) -> (B,).
 
         Where it has no closed form it is estimated by the one `code` that was drawn.
@@ -49,10 +52,10 @@ class Prior(keras.layers.Layer):
             return ops.sum(units, axis=-1)
         return objectives.normal_log_density(code, mean, log_var) - self.log_prob(code, condition)
 
-    def attach(self, model):
+    def attach(self, model: keras.Model) -> None:
         """Learn which model this is the prior of; its constructor calls it."""
 
-    def adapt(self, x):
+    def adapt(self, x: np.ndarray) -> None:
         """Prepare for training data as the encoder sees them, (n, ...), before the very first step."""
 
 
@@ -76,37 +79,37 @@ class ConditionalPrior(Prior):
     3
     """
 
-    def __init__(self, net, **kwargs):
+    def __init__(self, net: keras.Model, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.net = net
 
-    def normal(self, condition):
+    def normal(self, condition: Any) -> list[Any]:
         """Return the mean and the logarithm of the variance: (B, C) -> (B, K), (B, K)."""
         if condition is None:
             raise ValueError("a prior of the condition needs one: give condition=, an array (n, C)")
         return [ops.cast(part, "float32") for part in ops.split(self.net(condition), 2, axis=-1)]
 
-    def log_prob(self, code, condition=None):
+    def log_prob(self, code: Any, condition: Any = None) -> Any:
         """Return log p(z | y): (B, K), (B, C) -> (B,)."""
         return objectives.normal_log_density(code, *self.normal(condition))
 
-    def draw(self, n, size, *, seed, condition=None):
+    def draw(self, n: int, size: int, *, seed: keras.random.SeedGenerator, condition: Any = None) -> Any:
         """Draw a code for each condition: tensor (n, K)."""
         mean, log_var = self.normal(condition)
         return mean + ops.exp(0.5 * log_var) * keras.random.normal(ops.shape(mean), seed=seed)
 
-    def kl_by_unit(self, mean, log_var, condition=None):
+    def kl_by_unit(self, mean: Any, log_var: Any, condition: Any = None) -> Any:
         """Return KL(N(mean, e^log_var) ‖ p(z | y)) of each latent in nats: (B, K)."""
         other, other_log_var = self.normal(condition)
         gap = ops.square(mean - other) * ops.exp(-other_log_var)
         return 0.5 * (other_log_var - log_var + ops.exp(log_var - other_log_var) + gap - 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return super().get_config() | {"net": keras.saving.serialize_keras_object(self.net)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild from `get_config`."""
         return cls(**config | {"net": keras.saving.deserialize_keras_object(config["net"])})
 
@@ -133,14 +136,14 @@ class VampPrior(Prior):
     (5, 20)
     """
 
-    def __init__(self, components=50, *, shape=None, **kwargs):
+    def __init__(self, components: int = 50, *, shape: Sequence[int] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.components = checks.whole_number("components", components)
         self.posterior = None
         if shape is not None:
             self._make(shape)
 
-    def _make(self, shape):
+    def _make(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
         self.pseudo_inputs = self.add_weight(
             name="pseudo_inputs", shape=(self.components, *self.shape), initializer="random_uniform"
@@ -150,14 +153,14 @@ class VampPrior(Prior):
         self.low = self.add_weight(name="low", initializer="zeros", **fixed)
         self.high = self.add_weight(name="high", initializer="ones", **fixed)
 
-    def attach(self, model):
+    def attach(self, model: keras.Model) -> None:
         """Take the model's posterior, and the shape of its data."""
         if not hasattr(model, "posterior"):
             raise ValueError(
                 f"a VampPrior is a mixture of the model's posteriors, and {type(model).__name__} has none: "
                 "take another prior, or a variational autoencoder"
             )
-        self.posterior = _Untracked(model.posterior)
+        self.posterior = _Untracked(model.posterior)  # type: ignore[assignment]
         shape = getattr(model.encoder, "input_shape", None)
         if not hasattr(self, "pseudo_inputs"):
             if not isinstance(shape, tuple) or None in shape[1:]:
@@ -167,14 +170,14 @@ class VampPrior(Prior):
                 )
             self._make(shape[1:])
 
-    def adapt(self, x):
+    def adapt(self, x: np.ndarray) -> None:
         """Start at random training samples."""
         for weight, edge in ((self.low, x.min()), (self.high, x.max())):
             weight.assign(edge)
         rows = np.random.default_rng(0).choice(len(x), self.components, replace=len(x) < self.components)
         self.pseudo_inputs.assign(x[rows])
 
-    def normals(self):
+    def normals(self) -> list[Any]:
         """Return the means and log-variances of the components: (C, K), (C, K)."""
         if self.posterior is None:
             raise ValueError("a VampPrior belongs to a model: VariationalAutoencoder(..., prior=VampPrior())")
@@ -182,23 +185,23 @@ class VampPrior(Prior):
         seen = ops.minimum(ops.maximum(self.pseudo_inputs, self.low), self.high)
         return [ops.cast(part, "float32") for part in self.posterior.function(seen)]
 
-    def log_prob(self, code, condition=None):
+    def log_prob(self, code: Any, condition: Any = None) -> Any:
         """Return the logarithm of the mixture's density: (..., K) -> (...)."""
         each = objectives.normal_log_density(code[..., None, :], *self.normals())  # (..., C)
         return ops.logsumexp(each, axis=-1) - math.log(self.components)
 
-    def draw(self, n, size, *, seed, condition=None):
+    def draw(self, n: int, size: int, *, seed: keras.random.SeedGenerator, condition: Any = None) -> Any:
         """Draw `n` codes: tensor (n, K)."""
         mean, log_var = self.normals()
         rows = keras.random.randint((n,), 0, self.components, seed=seed)
         noise = keras.random.normal((n, mean.shape[-1]), seed=seed)
         return ops.take(mean, rows, axis=0) + ops.exp(0.5 * ops.take(log_var, rows, axis=0)) * noise
 
-    def kl_by_unit(self, mean, log_var, condition=None):
+    def kl_by_unit(self, mean: Any, log_var: Any, condition: Any = None) -> Any:
         """Return None: the divergence from a mixture has no closed form."""
         return None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         own = {"components": self.components, "shape": getattr(self, "shape", None)}
         return super().get_config() | own
@@ -207,7 +210,7 @@ class VampPrior(Prior):
 class _Untracked:
     """Holds a function where Keras does not look for layers: else model and prior would hold each other."""
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
 
 
@@ -231,12 +234,12 @@ class MixturePrior:
     (5, 3)
     """
 
-    def __init__(self, components=10, *, seed=None):
+    def __init__(self, components: int = 10, *, seed: int | None = None) -> None:
         self.components = checks.whole_number("components", components)
         self.seed = checks.seed("seed", seed)
         self.mixture = None
 
-    def fit(self, codes):
+    def fit(self, codes: ArrayLike) -> Self:
         """Fit to codes, ndarray (n, K), and return itself."""
         from sklearn.mixture import GaussianMixture
 
@@ -246,11 +249,11 @@ class MixturePrior:
         self.mixture = GaussianMixture(self.components, random_state=self.seed, reg_covar=1e-5).fit(codes)
         return self
 
-    def log_prob(self, codes):
+    def log_prob(self, codes: ArrayLike) -> np.ndarray:
         """Return the logarithm of the density: (n, K) -> ndarray (n,)."""
         return _fitted(self, self.mixture).score_samples(checks.codes(codes))
 
-    def sample(self, n, *, seed=None):
+    def sample(self, n: int, *, seed: int | None = None) -> np.ndarray:
         """Draw codes: ndarray (n, K)."""
         mixture = _fitted(self, self.mixture)
         n, rng = checks.whole_number("n", n), np.random.default_rng(checks.seed("seed", seed))
@@ -265,7 +268,7 @@ class MixturePrior:
 class _Velocity(keras.Model):
     """The net of flow matching: (z_t, t) -> the velocity, trained on straight lines from noise to codes."""
 
-    def __init__(self, net, seed, **kwargs):
+    def __init__(self, net: keras.Model, seed: int | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.net = net
         self.noise = keras.random.SeedGenerator(seed)
@@ -307,8 +310,15 @@ class FlowMatchingPrior:
     """
 
     def __init__(
-        self, hidden=(256, 256), *, epochs=100, batch_size=256, learning_rate=2e-3, steps=20, seed=None
-    ):
+        self,
+        hidden: int | Sequence[int] = (256, 256),
+        *,
+        epochs: int = 100,
+        batch_size: int = 256,
+        learning_rate: float = 2e-3,
+        steps: int = 20,
+        seed: int | None = None,
+    ) -> None:
         self.hidden = checks.whole_numbers("hidden", hidden)
         self.epochs = checks.whole_number("epochs", epochs)
         self.batch_size = checks.whole_number("batch_size", batch_size)
@@ -317,7 +327,7 @@ class FlowMatchingPrior:
         self.seed = checks.seed("seed", seed)
         self.net = None
 
-    def fit(self, codes):
+    def fit(self, codes: ArrayLike) -> Self:
         """Fit to codes, ndarray (n, K), and return itself; they are standardized first."""
         codes = checks.codes(codes).astype("float32")
         self.mean, self.scale = codes.mean(axis=0), np.maximum(codes.std(axis=0), 1e-6)
@@ -335,7 +345,7 @@ class FlowMatchingPrior:
         training.fit(model, model.fit, (codes - self.mean) / self.scale, **options)
         return self
 
-    def sample(self, n, *, seed=None):
+    def sample(self, n: int, *, seed: int | None = None) -> np.ndarray:
         """Draw codes: ndarray (n, K)."""
         net, n = _fitted(self, self.net), checks.whole_number("n", n)
         noise = np.random.default_rng(checks.seed("seed", seed)).normal(size=(n, len(self.mean)))
@@ -348,19 +358,19 @@ class FlowMatchingPrior:
         return ops.convert_to_numpy(z) * self.scale + self.mean
 
 
-def _fitted(prior, inner):
+def _fitted(prior: Any, inner: Any) -> Any:
     if inner is None:
         raise ValueError(f"{type(prior).__name__} is not fitted yet: call fit(model.encode(x)) first")
     return inner
 
 
-def of(model):
+def of(model: Any) -> Prior:
     """Return a model's prior; N(0, I) where it names none."""
     prior = getattr(model, "prior", None)
     return prior if isinstance(prior, Prior) else Prior()
 
 
-def get(prior):
+def get(prior: Prior | None) -> Prior:
     """Return a prior: itself, or the standard normal for None.
 
     Raises

@@ -1,6 +1,8 @@
 """What every likelihood is, and the supports that it can state. Import from `aelib.likelihoods`."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -49,7 +51,7 @@ class Likelihood(keras.layers.Layer):
     outputs_per_feature = 1
     reads_logits = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**({"dtype": "float32"} | kwargs))
         self.built = True
 
@@ -60,19 +62,19 @@ class Likelihood(keras.layers.Layer):
         """
         raise NotImplementedError(f"{type(self).__name__} must define feature_nll(target, raw)")
 
-    def feature_constant(self, target):
+    def feature_constant(self, target: Any) -> Any:
         """Return what `feature_nll` leaves out for every feature, in nats: (B, ...) -> (B, ...)."""
         return ops.zeros_like(target)
 
-    def mean(self, raw):
+    def mean(self, raw: Any) -> Any:
         """Return the expected data: raw (B, ...) -> (B, ...)."""
         raise NotImplementedError(f"{type(self).__name__} must define mean(raw)")
 
-    def sample(self, raw, seed=None):
+    def sample(self, raw: Any, seed: int | keras.random.SeedGenerator | None = None) -> Any:
         """Draw data: raw (B, ...) -> (B, ...). `seed` is an int or a `keras.random.SeedGenerator`."""
         raise NotImplementedError(f"{type(self).__name__} does not define sample(raw, seed)")
 
-    def nll(self, target, raw):
+    def nll(self, target: Any, raw: Any) -> Any:
         """Return the negative log-likelihood, summed over features, up to `constant`: (B, ...) -> (B,)."""
         wanted = self.raw_shape(target.shape)
         if not checks.shapes_agree(wanted, raw.shape):
@@ -87,21 +89,21 @@ class Likelihood(keras.layers.Layer):
             )
         return sum_features(self.feature_nll(target, raw))
 
-    def constant(self, target):
+    def constant(self, target: Any) -> Any:
         """Return what `nll` leaves out, in nats: (B, ...) -> (B,)."""
         return sum_features(self.feature_constant(target))
 
-    def raw_shape(self, shape):
+    def raw_shape(self, shape: Sequence[int | None]) -> tuple[Any, ...]:
         """Return the shape that the decoder's output must have for data of `shape`, batch axis included."""
         if self.outputs_per_feature == 1:
             return tuple(shape)
         return (*shape[:-1], None if shape[-1] is None else self.outputs_per_feature * shape[-1])
 
-    def data_shape(self, raw_shape):
+    def data_shape(self, raw_shape: Sequence[Any]) -> tuple[Any, ...]:
         """Return the shape of data for which the decoder's output has `raw_shape`, batch axis included."""
         return (*raw_shape[:-1], raw_shape[-1] // self.outputs_per_feature)
 
-    def split(self, raw):
+    def split(self, raw: Any) -> list[Any]:
         """Part the raw numbers of the features: (B, ..., P·D) -> P tensors (B, ..., D)."""
         if raw.shape[-1] % self.outputs_per_feature:
             raise ValueError(
@@ -110,18 +112,18 @@ class Likelihood(keras.layers.Layer):
             )
         return ops.split(raw, self.outputs_per_feature, axis=-1)
 
-    def hide(self, x, seen=None):
+    def hide(self, x: Any, seen: Any = None) -> Any:
         """Return what the encoder may see of `x`, or of its corrupted version `seen`: here, all of it."""
         return x if seen is None else seen
 
-    def observed(self, x):
+    def observed(self, x: np.ndarray) -> np.ndarray | None:
         """Return which features of an ndarray count, bool (n, ...), or None where all do."""
         return None
 
-    def adapt(self, x):
+    def adapt(self, x: np.ndarray) -> None:
         """Prepare for training data, an ndarray (n, ...); `fit` calls it before the very first step."""
 
-    def check(self, x, *, name="the data", observed=None):
+    def check(self, x: np.ndarray, *, name: str = "the data", observed: np.ndarray | None = None) -> None:
         """Refuse an ndarray (n, ...) that this likelihood cannot explain; only what is `observed` counts.
 
         Raises
@@ -141,14 +143,14 @@ class Likelihood(keras.layers.Layer):
             test(self, name, part, None if observed is None else observed[start : start + len(part)])
             start += len(part)
 
-    def refuse(self, name, low, high):
+    def refuse(self, name: str, low: float, high: float) -> NoReturn:
         """Raise the ValueError for data from `low` to `high`; the class decides what it advises."""
         raise ValueError(
             f"{name} must be {_WORDS[self.support]} for the likelihood {type(self).__name__}, got numbers "
             f"from {low:g} to {high:g}: {self._remedy(low, high)}"
         )
 
-    def _remedy(self, low, high):
+    def _remedy(self, low: float, high: float) -> str:
         return "rescale them, or choose another likelihood"
 
 

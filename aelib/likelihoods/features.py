@@ -1,6 +1,8 @@
 """Likelihoods of features of one kind, and the names that stand for them. Import from `aelib.likelihoods`."""
 
 import math
+from collections.abc import Callable
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -35,16 +37,16 @@ class Bernoulli(Likelihood):
         """Return log(1 + e^raw) - target · raw: (B, ...), (B, ...) -> (B, ...)."""
         return ops.softplus(raw) - target * raw
 
-    def mean(self, raw):
+    def mean(self, raw: Any) -> Any:
         """Return the probabilities."""
         return ops.sigmoid(raw)
 
-    def sample(self, raw, seed=None):
+    def sample(self, raw: Any, seed: int | keras.random.SeedGenerator | None = None) -> Any:
         """Draw zeros and ones."""
         draw = keras.random.uniform(ops.shape(raw), dtype=raw.dtype, seed=seed)
         return ops.cast(draw < ops.sigmoid(raw), raw.dtype)
 
-    def _remedy(self, low, high):
+    def _remedy(self, low: float, high: float) -> str:
         if low >= 0 and high <= 255:
             return "divide by 255, or choose likelihood='gaussian'"
         return "choose likelihood='gaussian', or bring them to [0, 1]"
@@ -71,7 +73,7 @@ class Gaussian(Likelihood):
     4.0
     """
 
-    def __init__(self, variance=0.5, **kwargs):
+    def __init__(self, variance: float | Literal["learned", "predicted"] = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if variance not in ("learned", "predicted"):
             try:
@@ -86,7 +88,7 @@ class Gaussian(Likelihood):
             # weight by its rate a step.
             self.tenth = self.add_weight(shape=(), initializer="zeros", name="tenth_log_variance")
 
-    def adapt(self, x):
+    def adapt(self, x: np.ndarray) -> None:
         """Warn of columns on other scales; start a learned variance at what a fresh net's errors will be.
 
         Its answers are near 0, so that is the mean square of the data. A variance below that would meet with
@@ -99,7 +101,7 @@ class Gaussian(Likelihood):
             if square:  # nothing but zeros is no reason to start at certainty
                 self.tenth.assign(0.1 * math.log(max(square, 1e-8)))
 
-    def _parts(self, raw):
+    def _parts(self, raw: Any) -> tuple[Any, Any]:
         """Return the means and the log-variances."""
         if self.variance == "predicted":
             mean, log_var = self.split(raw)
@@ -115,22 +117,22 @@ class Gaussian(Likelihood):
         mean, log_var = self._parts(raw)
         return 0.5 * (log_var + ops.square(target - mean) * ops.exp(-log_var))
 
-    def feature_constant(self, target):
+    def feature_constant(self, target: Any) -> Any:
         """Return ½ log 2π, and ½ log variance where that is fixed."""
         scale = self.variance if isinstance(self.variance, float) else 1.0
         return ops.full_like(target, 0.5 * math.log(2 * math.pi * scale))
 
-    def mean(self, raw):
+    def mean(self, raw: Any) -> Any:
         """Return the means."""
         return self._parts(raw)[0]
 
-    def sample(self, raw, seed=None):
+    def sample(self, raw: Any, seed: int | keras.random.SeedGenerator | None = None) -> Any:
         """Draw from the normal distributions."""
         mean, log_var = self._parts(raw)
         noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=seed)
         return mean + ops.exp(0.5 * log_var) * noise
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the likelihood."""
         return super().get_config() | {"variance": self.variance}
 
@@ -155,11 +157,11 @@ class Laplace(Likelihood):
     2.0
     """
 
-    def __init__(self, scale=1.0, **kwargs):
+    def __init__(self, scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale = checks.number("scale", scale, above=0)
 
-    def adapt(self, x):
+    def adapt(self, x: np.ndarray) -> None:
         """Warn of columns on other scales."""
         checks.warn_of_scales("the data", x)
 
@@ -167,20 +169,20 @@ class Laplace(Likelihood):
         """Return abs(target - raw) / scale."""
         return ops.abs(target - raw) / self.scale
 
-    def feature_constant(self, target):
+    def feature_constant(self, target: Any) -> Any:
         """Return log(2 scale)."""
         return ops.full_like(target, math.log(2 * self.scale))
 
-    def mean(self, raw):
+    def mean(self, raw: Any) -> Any:
         """Return the medians, which are the means as well."""
         return ops.convert_to_tensor(raw)
 
-    def sample(self, raw, seed=None):
+    def sample(self, raw: Any, seed: int | keras.random.SeedGenerator | None = None) -> Any:
         """Draw from the Laplace distributions."""
         draw = keras.random.uniform(ops.shape(raw), -0.5 + 1e-6, 0.5, dtype=raw.dtype, seed=seed)
         return raw - self.scale * ops.sign(draw) * ops.log1p(-2 * ops.abs(draw))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the likelihood."""
         return super().get_config() | {"scale": self.scale}
 
@@ -206,17 +208,17 @@ class Categorical(Likelihood):
         """Return -target · log softmax(raw); only the sum over the classes means something."""
         return -target * ops.log_softmax(raw, axis=-1)
 
-    def mean(self, raw):
+    def mean(self, raw: Any) -> Any:
         """Return the probabilities of the classes."""
         return ops.softmax(raw, axis=-1)
 
-    def sample(self, raw, seed=None):
+    def sample(self, raw: Any, seed: int | keras.random.SeedGenerator | None = None) -> Any:
         """Draw one class, one-hot."""
         flat = ops.reshape(raw, (-1, raw.shape[-1]))
         drawn = keras.random.categorical(flat, 1, seed=seed)[:, 0]
         return ops.reshape(ops.one_hot(drawn, raw.shape[-1], dtype=raw.dtype), ops.shape(raw))
 
-    def _remedy(self, low, high):
+    def _remedy(self, low: float, high: float) -> str:
         return "turn class numbers into one-hot vectors with keras.ops.one_hot or np.eye(K)[y]"
 
 
@@ -239,19 +241,19 @@ class Poisson(Likelihood):
         """Return e^raw - target · raw."""
         return ops.exp(raw) - target * raw
 
-    def feature_constant(self, target):
+    def feature_constant(self, target: Any) -> Any:
         """Return log target!."""
         return lgamma(target + 1.0)
 
-    def mean(self, raw):
+    def mean(self, raw: Any) -> Any:
         """Return the rates."""
         return ops.exp(raw)
 
-    def sample(self, raw, seed=None):
+    def sample(self, raw: Any, seed: int | keras.random.SeedGenerator | None = None) -> Any:
         """Draw counts, in NumPy; not differentiable, and not for compiled code."""
         return _drawn(lambda rng: rng.poisson(np.exp(ops.convert_to_numpy(raw))), raw, seed)
 
-    def _remedy(self, low, high):
+    def _remedy(self, low: float, high: float) -> str:
         return "round them if they are counts, or choose likelihood='gaussian' (of their logarithm, say)"
 
 
@@ -281,29 +283,29 @@ class NegativeBinomial(Likelihood):
         log_stop, log_go = -ops.softplus(log_mean - log_r), -ops.softplus(log_r - log_mean)
         return -_log_rising(r, target) - r * log_stop - target * log_go
 
-    def _parts(self, raw):
+    def _parts(self, raw: Any) -> tuple[Any, Any]:
         """Return log μ and log r; r from 2e-9 to 5e8, where the distribution is Poisson's to all purposes."""
         log_mean, log_r = self.split(raw)
         return log_mean, ops.clip(log_r, -20.0, 20.0)
 
-    def feature_constant(self, target):
+    def feature_constant(self, target: Any) -> Any:
         """Return log target!."""
         return lgamma(target + 1.0)
 
-    def mean(self, raw):
+    def mean(self, raw: Any) -> Any:
         """Return the means."""
         return ops.exp(self._parts(raw)[0])
 
-    def sample(self, raw, seed=None):
+    def sample(self, raw: Any, seed: int | keras.random.SeedGenerator | None = None) -> Any:
         """Draw counts, in NumPy; not differentiable, and not for compiled code."""
         mean, r = (np.exp(np.float64(ops.convert_to_numpy(part))) for part in self._parts(raw))
         return _drawn(lambda rng: rng.poisson(rng.gamma(r, mean / r)), raw, seed)
 
-    def _remedy(self, low, high):
+    def _remedy(self, low: float, high: float) -> str:
         return "round them if they are counts, or choose likelihood='gaussian' (of their logarithm, say)"
 
 
-def _log_rising(r, n):
+def _log_rising(r: Any, n: Any) -> Any:
     """Return log Γ(r + n) - log Γ(r), r > 0, n >= 0, where the difference of large numbers would be noise.
 
     From r = 16 on it is Stirling's series, whose next term is below 1e-11 there.
@@ -319,7 +321,9 @@ def _log_rising(r, n):
     return ops.where(r < 16.0, lgamma(small + n) - lgamma(small), series)
 
 
-def _drawn(draw, raw, seed):
+def _drawn(
+    draw: Callable[[np.random.Generator], Any], raw: Any, seed: int | keras.random.SeedGenerator | None
+) -> Any:
     if isinstance(seed, keras.random.SeedGenerator):
         seed = [abs(int(n)) for n in ops.convert_to_numpy(seed.next())]
     return ops.cast(draw(np.random.default_rng(seed)), raw.dtype)
@@ -335,7 +339,7 @@ _NAMES = {
 }
 
 
-def get(likelihood):
+def get(likelihood: str | dict[str, Any] | Likelihood) -> Likelihood:
     """Return a `Likelihood` from its name, its configuration, or itself.
 
     Raises
