@@ -9,9 +9,12 @@ import base64
 import html
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from aelib import checks
@@ -45,14 +48,14 @@ class Figure:
     caption: str
     width: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.alt, str) or not self.alt.strip():
             raise ValueError(f"alt must say in words what the picture shows, got {self.alt!r}")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{self.kind}: {self.alt}>"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         data = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         # Between single quotes, for JSON is full of double ones, and each would cost six characters.
         data = "'" + html.escape(data, quote=False).replace("'", "&#39;") + "'"
@@ -66,14 +69,14 @@ class Figure:
         )
 
 
-def short(value):
+def short(value: float | str | None) -> str:
     """Write a number in three figures with a true minus sign; text stays as it is, NaN and None are blank."""
     if isinstance(value, str):
         return value
     return "" if value is None or np.isnan(value) else f"{value:.3g}".replace("-", "−")
 
 
-def position(start, count):
+def position(start: int, count: int) -> int:
     """Return a position, which may count from the end, as one from the beginning."""
     start = checks.whole_number("start", start, least=-count)
     if start >= count:
@@ -81,7 +84,7 @@ def position(start, count):
     return start % count
 
 
-def _sheet(images):
+def _sheet(images: ArrayLike) -> bytes:
     """Lay out (r, c, H, W[, 1 or 3]) as one PNG, a clear pixel at each picture's right and foot."""
     images = np.asarray(images)
     if images.ndim not in (4, 5) or (images.ndim == 5 and images.shape[4] not in (1, 3)) or not images.size:
@@ -111,7 +114,16 @@ def _sheet(images):
     return file.getvalue()
 
 
-def slider(frames, values, label, *, alt, captions=None, reference=None, start=0):
+def slider(
+    frames: ArrayLike,
+    values: Sequence[float | str],
+    label: str,
+    *,
+    alt: str,
+    captions: Sequence[str] | None = None,
+    reference: tuple[str, ArrayLike] | None = None,
+    start: int = 0,
+) -> Figure:
     """Build a range input that runs through pictures.
 
     Parameters
@@ -140,7 +152,7 @@ def slider(frames, values, label, *, alt, captions=None, reference=None, start=0
         raise ValueError(f"frames, values and captions must be as many, got {counts}")
     data = {"label": label, "values": values, "start": position(start, len(values)), "columns": 1}
     lines = values if captions is None else [f"{v} ({c})" for v, c in zip(values, captions, strict=True)]
-    caption = f"From top to bottom: {label} {', '.join(lines)}."
+    caption = f"From top to bottom: {label} {', '.join(lines)}."  # type: ignore[arg-type]
     if captions is not None:
         data["captions"] = list(captions)
     if reference is not None:
@@ -159,7 +171,17 @@ def slider(frames, values, label, *, alt, captions=None, reference=None, start=0
     return Figure("slider", data, sheet, alt, caption, width)
 
 
-def explorer(images, x_values, y_values, *, alt, labels=("z₁", "z₂"), points=None, names=None, start=None):
+def explorer(
+    images: ArrayLike,
+    x_values: ArrayLike,
+    y_values: ArrayLike,
+    *,
+    alt: str,
+    labels: tuple[str, str] = ("z₁", "z₂"),
+    points: ArrayLike | None = None,
+    names: Sequence[Any] | None = None,
+    start: tuple[int, int] | None = None,
+) -> Figure:
     """Build a map of a 2-D latent space, beside the picture decoded at the chosen place.
 
     Parameters
@@ -192,8 +214,8 @@ def explorer(images, x_values, y_values, *, alt, labels=("z₁", "z₂"), points
     column, row = start or (len(x) // 2, len(y) // 2)
     h, w = images.shape[2:4]
     data = {"labels": list(labels), "x": [short(v) for v in x], "y": [short(v) for v in y]}
-    data |= {"columns": len(x), "width": w + 1, "height": h + 1}
-    data["start"] = [position(column, len(x)), position(row, len(y))]
+    data |= {"columns": len(x), "width": w + 1, "height": h + 1}  # type: ignore[dict-item]
+    data["start"] = [position(column, len(x)), position(row, len(y))]  # type: ignore[list-item]
     if points is not None:
         points = np.asarray(points, float)
         names = [""] * len(points) if names is None else [str(n) for n in names]
@@ -207,7 +229,7 @@ def explorer(images, x_values, y_values, *, alt, labels=("z₁", "z₂"), points
         at = [np.interp(p, e, np.linspace(0, 1000, len(e))) for p, e in zip(points.T, edges, strict=True)]
         place = np.round([at[0], 1000 - at[1]]).astype(int).T.tolist()
         inside = np.all([(e[0] <= p) & (p <= e[-1]) for p, e in zip(points.T, edges, strict=True)], axis=0)
-        data["points"] = [[*p, n] for p, n, keep in zip(place, names, inside, strict=True) if keep]
+        data["points"] = [[*p, n] for p, n, keep in zip(place, names, inside, strict=True) if keep]  # type: ignore[misc]
     caption = f"Pictures decoded at {labels[0]} from {short(x[0])} to {short(x[-1])}, left to right, and at "
     caption += f"{labels[1]} from {short(y[0])} to {short(y[-1])}, upwards."
     return Figure("explorer", data, _sheet(images[::-1]), alt, caption, 24)

@@ -1,5 +1,7 @@
 """The ledger: every figure and every claim of a chapter, written down where tests can read it."""
 
+from __future__ import annotations
+
 import base64
 import io
 import json
@@ -8,10 +10,15 @@ import operator
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from aelib import data, files
 from aelib.book import profile as profiles
+
+if TYPE_CHECKING:
+    import keras
 
 #: What a headline may be about: the guide sorts by these.
 TASKS = (
@@ -35,13 +42,13 @@ class ClaimError(AssertionError):
     """A claim of the book that its own figures do not bear out."""
 
 
-def find_book(start=None):
+def find_book(start: str | Path | None = None) -> Path | None:
     """Return the folder with ``_toc.yml`` at or above `start` (default: here), or None."""
     start = Path(start or Path.cwd()).resolve()
     return next((p for p in (start, *start.parents) if (p / "_toc.yml").is_file()), None)
 
 
-def device():
+def device() -> str:
     """Describe what this process computes on, in words: the accelerator, or the processor and its cores."""
     import keras
 
@@ -51,13 +58,13 @@ def device():
     return f"{where}; {backend}"
 
 
-def _torch_gpus():
+def _torch_gpus() -> range:
     import torch
 
     return range(torch.cuda.device_count())
 
 
-def glue(name, value):
+def glue(name: str, value: Any) -> None:
     """Store a figure or a number in the running notebook under `name`, so that the text can show it.
 
     Written as a display that shows nothing, in the form that myst-nb's glue reads; outside a notebook it does
@@ -77,7 +84,7 @@ def glue(name, value):
     ipython.display.display({prefix + mime: content}, metadata=metadata, raw=True)
 
 
-def _number(name, value):
+def _number(name: str, value: Any) -> float:
     """Turn a scalar of any array library into a float, and refuse what JSON or a reader could not use."""
     try:
         number = float(value)
@@ -103,7 +110,7 @@ class Ledger:
     0.284
     """
 
-    def __init__(self, chapter):
+    def __init__(self, chapter: str) -> None:
         part, _, name = chapter.partition("/")
         if not (part and name) or not all(p.replace("_", "").isalnum() for p in (part, name)):
             raise ValueError(f"chapter must look like 'types/basic', got {chapter!r}")
@@ -113,7 +120,9 @@ class Ledger:
         self.choices = []
         self.headlines = []
 
-    def record(self, name, value, *, unit="", reference=None, source=""):
+    def record(
+        self, name: str, value: Any, *, unit: str = "", reference: float | None = None, source: str = ""
+    ) -> float:
         """Write down one figure, with the figure to hold it against, glue it, and return it as a float.
 
         Raises
@@ -134,14 +143,23 @@ class Ledger:
         )
         return value
 
-    def value(self, name):
+    def value(self, name: str) -> float:
         """Return the figure recorded as `name`."""
         for record in self.records:
             if record["name"] == name:
                 return record["value"]
         raise KeyError(f"{self.chapter} has no record {name!r}; it has {[r['name'] for r in self.records]}")
 
-    def claim(self, text, left, relation, right, *, goal=False, reason=""):
+    def claim(
+        self,
+        text: str,
+        left: Any,
+        relation: Literal["<", "<=", ">", ">=", "=="],
+        right: Any,
+        *,
+        goal: bool = False,
+        reason: str = "",
+    ) -> bool:
         """State that `left` `relation` `right`, and return whether it holds.
 
         A claim that fails stops a full run. With ``goal=True`` it is an open goal: it is stored with the
@@ -165,7 +183,15 @@ class Ledger:
         self.claims.append(entry | ({"reason": reason} if goal and not holds else {}))
         return holds
 
-    def choose(self, name, grid, scores, *, lower_is_better=True, bounds=()):
+    def choose(
+        self,
+        name: str,
+        grid: Sequence[Any],
+        scores: Sequence[float],
+        *,
+        lower_is_better: bool = True,
+        bounds: Sequence[Any] = (),
+    ) -> Any:
         """Pick the setting with the best score on validation data, and store every try.
 
         Parameters
@@ -204,8 +230,18 @@ class Ledger:
         return chosen
 
     def headline(
-        self, *, task, data, measure, best, baseline, lower_is_better, seeds, seconds, published=None
-    ):
+        self,
+        *,
+        task: str,
+        data: str,
+        measure: str,
+        best: tuple[str, float],
+        baseline: tuple[str, float],
+        lower_is_better: bool,
+        seeds: int,
+        seconds: float,
+        published: tuple[str, float] | None = None,
+    ) -> None:
         """Name the chapter's result on a task: what the guide, the front page and the results show.
 
         Parameters
@@ -229,7 +265,7 @@ class Ledger:
         entry = {"task": task, "data": data, "measure": measure, "lower_is_better": bool(lower_is_better)}
         self.headlines.append(entry | rows | {"seeds": int(seeds), "seconds": _number("seconds", seconds)})
 
-    def keep(self, name, model):
+    def keep(self, name: str, model: keras.Model) -> Path | None:
         """Save a trained model below the book's ``_build/models``, for others to download; return its path.
 
         Saves nothing and returns None where `save` does not.
@@ -242,7 +278,7 @@ class Ledger:
         model.save(path)
         return path
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Return the ledger in the form that is stored."""
         more = {"choices": self.choices, "headlines": self.headlines}
         return {
@@ -254,7 +290,7 @@ class Ledger:
             "claims": self.claims,
         } | {name: entries for name, entries in more.items() if entries}
 
-    def save(self):
+    def save(self) -> Path | None:
         """Write ``book/results/<chapter>.json`` and return its path.
 
         Writes nothing and returns None in the quick profile, and where no ``_toc.yml`` is at or above the
@@ -269,7 +305,7 @@ class Ledger:
         return path
 
 
-def read(root):
+def read(root: str | Path) -> dict[str, dict[str, Any]]:
     """Return every stored ledger below the book at `root`, as {chapter: ledger}, in order of name."""
     ledgers = [json.loads(p.read_text("utf-8")) for p in Path(root, "book", "results").rglob("*.json")]
     return {ledger["chapter"]: ledger for ledger in sorted(ledgers, key=lambda entry: entry["chapter"])}

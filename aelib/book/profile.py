@@ -1,6 +1,7 @@
 """How large a run is: the whole of the data, or a taste of it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from aelib import checks, data
 
@@ -25,25 +26,25 @@ class Profile:
 
     name: str = "full"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise ValueError(f"AELIB_PROFILE must be one of {', '.join(NAMES)}; got {self.name!r}")
 
     @property
-    def full(self):
+    def full(self) -> bool:
         """Whether this is the full profile."""
         return self.name == "full"
 
-    def pick(self, full, quick):
+    def pick(self, full: Any, quick: Any) -> Any:
         """Return `full` in the full profile and `quick` in the quick one."""
         return full if self.full else quick
 
-    def epochs(self, full):
+    def epochs(self, full: int) -> int:
         """Return `full` epochs, or at most 2 in the quick profile."""
         full = checks.whole_number("epochs", full, least=0)
         return self.pick(full, min(full, 2))
 
-    def take(self, x, quick=512):
+    def take(self, x: Any, quick: int = 512) -> Any:
         """Return all of the array `x`, or its first `quick` rows in the quick profile."""
         return self.pick(x, x[: checks.whole_number("quick", quick)])
 

@@ -1,11 +1,14 @@
 """In-page figures that go through an operation step by step, each step a set of grids of numbers."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.figure
 import numpy as np
 from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
 from PIL import Image
 from scipy import sparse
 
@@ -31,14 +34,14 @@ class Grid:
     window: object = None
     result: object = None
 
-    def packed(self):
+    def packed(self) -> list[Any]:
         """Return [name, rows of texts, rows of marks]: "w" for window, "r" for result."""
         values = np.asarray(self.values)
         marks = np.full(values.shape, ".")
         for letter, mask in (("w", self.window), ("r", self.result)):
-            if mask is not None and np.shape(mask) != values.shape:
+            if mask is not None and np.shape(mask) != values.shape:  # type: ignore[call-overload]
                 raise ValueError(
-                    f"a mask of {self.name!r} must have shape {values.shape}, got {np.shape(mask)}"
+                    f"a mask of {self.name!r} must have shape {values.shape}, got {np.shape(mask)}"  # type: ignore[call-overload]
                 )
             if mask is not None:
                 marks[np.asarray(mask, bool)] = letter
@@ -54,12 +57,12 @@ class Step:
     text: str
     grids: tuple
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         """Return the step as the script takes it."""
         return {"text": self.text, "grids": [grid.packed() for grid in self.grids]}
 
 
-def stepper(steps, label="step", *, alt, start=0):
+def stepper(steps: Sequence[Step], label: str = "step", *, alt: str, start: int = 0) -> Figure:
     """Build a figure that goes through an operation step by step, each a set of grids of numbers.
 
     Parameters
@@ -111,8 +114,14 @@ def _drawn(grids, across=20):
 
 
 def product_steps(
-    matrix, vector, *, input_shape, output_shape, names=("input", "matrix", "output"), extra=()
-):
+    matrix: Any,
+    vector: ArrayLike,
+    *,
+    input_shape: tuple[int, int],
+    output_shape: tuple[int, int],
+    names: tuple[str, str, str] = ("input", "matrix", "output"),
+    extra: Sequence[Grid] = (),
+) -> list[Step]:
     """Go through a matrix-vector product row by row, its vectors drawn as pictures.
 
     With a matrix of `aelib.convmatrix`, or its transpose, the marked cells of the input are those that the
