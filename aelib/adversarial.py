@@ -1,5 +1,7 @@
 """The adversarial autoencoder: a discriminator keeps the codes near a prior that need not have a density."""
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 from keras.src.utils import tracking
@@ -47,7 +49,15 @@ class AdversarialAutoencoder(WithPrior):
     (5, 20)
     """
 
-    def __init__(self, encoder, decoder, *, discriminator, strength=1.0, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        *,
+        discriminator: keras.layers.Layer,
+        strength: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, decoder, **kwargs)
         if not isinstance(discriminator, keras.layers.Layer):
             raise ValueError(f"discriminator must be a keras.Model or a layer, got {discriminator!r}")
@@ -80,7 +90,13 @@ class AdversarialAutoencoder(WithPrior):
             "discriminator": ops.softplus(-out["prior"]) + ops.softplus(out["found"]),
         }
 
-    def compile(self, optimizer="adam", *args, discriminator_optimizer=None, **kwargs):
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "adam",
+        *args: Any,
+        discriminator_optimizer: str | keras.optimizers.Optimizer | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Prepare for training, as `Autoencoder.compile`.
 
         Parameters
@@ -101,11 +117,11 @@ class AdversarialAutoencoder(WithPrior):
         both.second_of({id(variable) for variable in self.discriminator.variables})
         super().compile(optimizer, *args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return super().get_config() | {"strength": self.strength}
 
-    _parts = ("prior", "discriminator")
+    _parts = ("prior", "discriminator")  # type: ignore[assignment]
 
 
 @keras.saving.register_keras_serializable("aelib")
@@ -117,12 +133,12 @@ class TwoOptimizers(keras.optimizers.Optimizer):
     first, second : keras.optimizers.Optimizer
     """
 
-    def __init__(self, first, second):
+    def __init__(self, first: keras.optimizers.Optimizer, second: keras.optimizers.Optimizer) -> None:
         super().__init__(learning_rate=0.0)
         self.first, self.second = first, second
         self._second = set()
 
-    def second_of(self, ids):
+    def second_of(self, ids: set[int]) -> None:
         """Name the variables of the second optimizer by their `id`."""
         self._second = ids
 
@@ -139,7 +155,7 @@ class TwoOptimizers(keras.optimizers.Optimizer):
             optimizer.build([variable for variable, _ in rows])
         super().build(var_list)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: list[Any], trainable_variables: list[Any] | None = None) -> None:
         """Take a step of both."""
         if not self.built:
             self.build(trainable_variables)
@@ -148,35 +164,35 @@ class TwoOptimizers(keras.optimizers.Optimizer):
             optimizer.apply([gradient for _, gradient in rows], [variable for variable, _ in rows])
 
     @property
-    def variables(self):
+    def variables(self) -> list[Any]:
         """Return the variables of both, after this one's own."""
         return self._variables + self.first.variables + self.second.variables
 
     @property
-    def iterations(self):
+    def iterations(self) -> Any:
         """Return the count of steps."""
         return self.first.iterations
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """Return the first optimizer's, which may be set."""
         return self.first.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, learning_rate):
+    def learning_rate(self, learning_rate: Any) -> None:
         self.first.learning_rate = learning_rate
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: list[Any]) -> None:
         """Let both put their averages of the weights in place, if they keep such."""
         for optimizer, rows in zip((self.first, self.second), self._parted(var_list), strict=True):
             optimizer.finalize_variable_values([variable for variable, _ in rows])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         parts = {"first": self.first, "second": self.second}
         return {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild from `get_config`."""
         return cls(*(keras.saving.deserialize_keras_object(config[name]) for name in ("first", "second")))

@@ -1,13 +1,15 @@
 """What a net's layers tell before it has seen data: its shapes, its last activation, the steps it skips."""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
 from aelib import likelihoods
 
 
-def input_shape(model):
+def input_shape(model: keras.layers.Layer) -> Any:
     """Return the shape of one sample that a model reads, or None where it does not say (yet).
 
     Of a model that reads several arrays, it is a dict or a list of shapes.
@@ -23,11 +25,11 @@ def input_shape(model):
     return tuple(shape[1:]) if isinstance(shape, tuple) else None
 
 
-def _are_shapes(shape):
+def _are_shapes(shape: Any) -> bool:
     return isinstance(shape, tuple | list) and all(isinstance(one, tuple | list) for one in shape)
 
 
-def output_shape(model):
+def output_shape(model: keras.layers.Layer) -> tuple[int | None, ...] | None:
     """Return the shape of one sample that a model gives, or None where it does not say (yet)."""
     try:
         shape = model.output_shape
@@ -36,7 +38,7 @@ def output_shape(model):
     return tuple(shape[1:]) if isinstance(shape, tuple) and not _are_shapes(shape) else None
 
 
-def _last_layer(model):
+def _last_layer(model: keras.layers.Layer) -> Any:
     """Return the last operation of a model that does more than change shapes, or None if it is unknown."""
     shapes_only = (
         keras.layers.Reshape,
@@ -60,7 +62,7 @@ def _last_layer(model):
     return None
 
 
-def last_activation(model):
+def last_activation(model: keras.layers.Layer) -> str | None:
     """Return the name of a model's last activation, "linear" where there is none, or None where unknown."""
     layer = _last_layer(model)
     names = {keras.layers.ReLU: "relu", keras.layers.Softmax: "softmax"}
@@ -73,7 +75,7 @@ def last_activation(model):
     return getattr(getattr(layer, "activation", None), "__name__", None)
 
 
-def check_last_activation(decoder, likelihood):
+def check_last_activation(decoder: keras.layers.Layer, likelihood: likelihoods.Likelihood) -> None:
     """Refuse a decoder whose last activation contradicts a likelihood that reads raw outputs."""
     activation = last_activation(decoder)
     if likelihood.reads_logits and activation in likelihoods.RANGES:
@@ -85,7 +87,7 @@ def check_last_activation(decoder, likelihood):
         )
 
 
-def _masking(model):
+def _masking(model: keras.layers.Layer) -> Iterator[float]:
     """Yield the values of the steps that a net skips, its inner nets included."""
     for layer in getattr(model, "layers", ()):
         if isinstance(layer, keras.layers.Masking):
@@ -93,7 +95,7 @@ def _masking(model):
         yield from _masking(layer)
 
 
-def masked_like(encoder, likelihood):
+def masked_like(encoder: keras.layers.Layer, likelihood: likelihoods.Likelihood) -> likelihoods.Likelihood:
     """Mask a likelihood where the encoder skips steps: what it does not read must not be charged."""
     value = next(_masking(encoder), None)
     if value is None:

@@ -2,7 +2,10 @@
 
 import math
 import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -55,7 +58,15 @@ class Autoencoder(keras.Model):
     ((100, 2), (100, 20))
     """
 
-    def __init__(self, encoder, decoder, *, likelihood="bernoulli", corrupt=None, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        *,
+        likelihood: str | likelihoods.Likelihood = "bernoulli",
+        corrupt: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         for name, part in (("encoder", encoder), ("decoder", decoder)):
             if not isinstance(part, keras.layers.Layer):
@@ -75,7 +86,7 @@ class Autoencoder(keras.Model):
         code = self.encoder(self.visible(x, training=training), training=training)
         return {"code": code, "reconstruction": self.decoder(code, training=training)}
 
-    def target_of(self, x):
+    def target_of(self, x: Any) -> Any:
         """Return what is to be given back where no target is named: the input, if it is a single array."""
         if isinstance(x, dict):
             raise ValueError(
@@ -84,7 +95,7 @@ class Autoencoder(keras.Model):
             )
         return x
 
-    def visible(self, x, training=None):
+    def visible(self, x: Any, training: bool | None = None) -> Any:
         """Return what the encoder sees: `x` corrupted in training, and filled where it is missing."""
         if isinstance(x, dict):
             if self.corrupt is not None:
@@ -98,7 +109,7 @@ class Autoencoder(keras.Model):
             return clean
         return self.likelihood.hide(x, self.corrupt(clean, training=training))
 
-    def _as_input(self, x, name=None):
+    def _as_input(self, x: Any, name: str | None = None) -> Any:
         """Turn whole numbers and booleans into floats, unless the encoder reads such (an embedding)."""
         inputs = getattr(self.encoder, "inputs", None) or [None]
         if name is not None:
@@ -113,8 +124,14 @@ class Autoencoder(keras.Model):
         return {"reconstruction": self.likelihood.nll(target, out["reconstruction"])}
 
     def compile(
-        self, optimizer="adam", loss=None, loss_weights=None, metrics=None, weighted_metrics=None, **kwargs
-    ):
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "adam",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Prepare for training, as `keras.Model.compile`; the loss is given by `terms`, never here."""
         refused = {
             "loss": loss,
@@ -133,12 +150,12 @@ class Autoencoder(keras.Model):
         if architecture.input_shape(self.encoder) is not None:
             self._prepare(self._zeros())
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile a model that was loaded; Keras itself does so only where `compile` is its own."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def _zeros(self):
+    def _zeros(self) -> Any:
         """Return one sample of zeros. Where any length will do, one that survives five halvings."""
         shape = architecture.input_shape(self.encoder)
         if shape is None:
@@ -166,16 +183,16 @@ class Autoencoder(keras.Model):
         for name in names:
             self._mean_of(name)
 
-    def _zero_target(self, out):
+    def _zero_target(self, out: dict[str, Any]) -> Any:
         return ops.zeros(self.likelihood.data_shape(tuple(out["reconstruction"].shape)))
 
-    def _mean_of(self, name):
+    def _mean_of(self, name: str) -> keras.metrics.Mean:
         trackers = self.bookkeeping.trackers
         if name not in trackers:
             trackers[name] = keras.metrics.Mean(name=name, dtype="float32")
         return trackers[name]
 
-    def _named_losses(self, x, target, out):
+    def _named_losses(self, x: Any, target: Any, out: dict[str, Any]) -> dict[str, Any]:
         """Return the terms by name, in the objective's precision."""
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
 
@@ -203,25 +220,25 @@ class Autoencoder(keras.Model):
         return self._aggregate_additional_loss(total)
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """Keras's own metrics, and the tracker of each term."""
         return super().metrics + list(self.bookkeeping.trackers.values())
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: None = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Train, as `keras.Model.fit`, with one progress bar instead of a line for every epoch.
 
         ``AELIB_PROGRESS=0`` in the environment turns the bar off. Data in memory are trained on by a compiled
@@ -266,21 +283,31 @@ class Autoencoder(keras.Model):
             **kwargs,
         )
 
-    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """Return the loss and its terms, as `keras.Model.evaluate`, without corruption."""
         if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked its validation data
             x, y, sample_weight = self._checked(x, y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 
-    def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
         """Take one step, as `keras.Model.train_on_batch`, on data that are checked as those of `fit`."""
         return super().train_on_batch(*self._checked(x, y, sample_weight, adapt=True), **kwargs)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
         """Return the loss of one batch, as `keras.Model.test_on_batch`, of data that are checked."""
         return super().test_on_batch(*self._checked(x, y, sample_weight), **kwargs)
 
-    def _checked(self, x, y=None, sample_weight=None, *, name="the data", adapt=False):
+    def _checked(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, name: str = "the data", adapt: bool = False
+    ) -> tuple[Any, Any, Any]:
         """Return what Keras is to be given, checked: x, y, sample_weight; a pipeline by its first batch."""
         if not self.compiled:
             raise ValueError("the model has no optimizer yet: call model.compile('adam') first")
@@ -314,7 +341,7 @@ class Autoencoder(keras.Model):
             self._adapt(first, target)
         return x, y, sample_weight
 
-    def _check_input(self, x, name="x"):
+    def _check_input(self, x: Any, name: str = "x") -> None:
         """Refuse an array of another shape than the encoder reads."""
         shape = architecture.input_shape(self.encoder)
         if isinstance(x, dict):
@@ -338,7 +365,7 @@ class Autoencoder(keras.Model):
                 f"{x.shape}{hint}"
             )
 
-    def _check_inputs(self, x, name, shape):
+    def _check_inputs(self, x: dict[str, Any], name: str, shape: Any) -> None:
         """Refuse a dict of arrays that the encoder cannot read."""
         if not isinstance(shape, dict):
             return
@@ -354,7 +381,7 @@ class Autoencoder(keras.Model):
                     f"{', '.join(map(str, one))}), got {x[key].shape}"
                 )
 
-    def _check_finite(self, x, name, first_row=0):
+    def _check_finite(self, x: Any, name: str, first_row: int = 0) -> None:
         """Refuse NaN and infinity in what the encoder reads, unless the likelihood foresees it."""
         if isinstance(x, dict):
             for key, part in x.items():
@@ -362,11 +389,11 @@ class Autoencoder(keras.Model):
         elif self.likelihood.observed(x[:1]) is None:
             checks.finite(name, x, first_row=first_row)
 
-    def _prepare_once(self, x, target):
+    def _prepare_once(self, x: Any, target: Any) -> None:
         if not self.bookkeeping.trackers or not self.built:
             self._prepare(batches.each(lambda part: np.array(part[:1]), x), np.array(target[:1]))
 
-    def _check_target(self, target, name, x):
+    def _check_target(self, target: Any, name: str, x: Any) -> None:
         """Refuse targets, an ndarray (n, ...), that the reconstruction of `x` cannot be compared with.
 
         Where `terms` never asks the likelihood, only NaN is refused: what the target means is its affair.
@@ -398,18 +425,18 @@ class Autoencoder(keras.Model):
                 f"from {least:g} to {most:g}: use a linear last layer, or rescale the data"
             )
 
-    def _adapt(self, x, target):
+    def _adapt(self, x: Any, target: Any) -> None:
         """Prepare for training data before the very first step."""
         self.likelihood.adapt(target)
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Return what `call` does, as `keras.Model.predict`: ``reconstruction`` is raw, logits for instance.
 
         For the means of the data take `reconstruct`, which also checks the input.
         """
         return super().predict(x, *args, **kwargs)
 
-    def export(self, filepath, *args, **kwargs):
+    def export(self, filepath: str | Path, *args: Any, **kwargs: Any) -> Any:
         """Write what `call` does for serving, as `keras.Model.export`: the served ``reconstruction`` is raw.
 
         For means, serve the likelihood's `mean` with it:
@@ -417,7 +444,7 @@ class Autoencoder(keras.Model):
         """
         return super().export(filepath, *args, **kwargs)
 
-    def encode(self, x, *, batch_size=512):
+    def encode(self, x: Any, *, batch_size: int = 512) -> Any:
         """Return the codes of `x`: (n, ...) -> ndarray (n, code), or the arrays that the encoder gives.
 
         `x` is anything that `fit` takes: an array or a memory map of any dtype, a `tf.data` pipeline, a
@@ -425,7 +452,7 @@ class Autoencoder(keras.Model):
         """
         return self._in_parts(x, batch_size, self._encoded)
 
-    def decode(self, code, *, batch_size=512):
+    def decode(self, code: Any, *, batch_size: int = 512) -> np.ndarray:
         """Return the mean of the data given the codes: ndarray (n, code) -> ndarray (n, ...)."""
         batch_size = checks.whole_number("batch_size", batch_size)
         shape = architecture.input_shape(self.decoder)
@@ -444,21 +471,21 @@ class Autoencoder(keras.Model):
         parts = batches.parts("the codes", code, multiple=batch_size)
         return np.concatenate([self._decoded(checks.finite("the codes", part), batch_size) for part in parts])
 
-    def reconstruct(self, x, *, batch_size=512):
+    def reconstruct(self, x: Any, *, batch_size: int = 512) -> np.ndarray:
         """Return the reconstructions of `x`, without corruption: (n, ...) -> ndarray (n, ...).
 
         The means of the data, also where `x` is missing (see `aelib.likelihoods.Masked`). `x` as in `encode`.
         """
         return self._in_parts(x, batch_size, self._reconstructed)
 
-    def _in_parts(self, x, batch_size, function):
+    def _in_parts(self, x: Any, batch_size: int, function: Callable[[Any, int], Any]) -> Any:
         """Apply `function(ndarray, batch_size)` to every part of `x`, checked, and join what it returns."""
         batch_size = checks.whole_number("batch_size", batch_size)
         return batches.join(
             [function(part, batch_size) for part in self.checked_parts(x, multiple=batch_size)]
         )
 
-    def checked_parts(self, x, *, multiple=1, name="x"):
+    def checked_parts(self, x: Any, *, multiple: int = 1, name: str = "x") -> Iterator[Any]:
         """Yield `x` in arrays that the encoder can read: finite, or missing where that is foreseen."""
         start = 0
         for part in batches.parts(name, x, multiple=multiple):
@@ -467,17 +494,17 @@ class Autoencoder(keras.Model):
             start += batches.rows(part)
             yield part
 
-    def _encoded(self, x, batch_size):
+    def _encoded(self, x: Any, batch_size: int) -> Any:
         return _predict(self.encoder, batches.each(ops.convert_to_numpy, self.visible(x)), batch_size)
 
-    def _decoded(self, code, batch_size):
+    def _decoded(self, code: Any, batch_size: int) -> np.ndarray:
         raw = ops.convert_to_tensor(_predict(self.decoder, batches.each(_float, code), batch_size))
         return ops.convert_to_numpy(self.likelihood.mean(raw))
 
-    def _reconstructed(self, x, batch_size):
+    def _reconstructed(self, x: Any, batch_size: int) -> Any:
         return self._decoded(self._encoded(x, batch_size), batch_size)
 
-    def save(self, filepath, *args, **kwargs):
+    def save(self, filepath: str | Path, *args: Any, **kwargs: Any) -> Any:
         """Write the whole model to a ``.keras`` file, as `keras.Model.save`."""
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ValueError(
@@ -486,25 +513,25 @@ class Autoencoder(keras.Model):
             )
         return super().save(filepath, *args, **kwargs)
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: dict[str, Any]) -> None:
         """Build a model that was loaded."""
         if architecture.input_shape(self.encoder) is None:
             super().build_from_config(config)
         elif not self.built:
             self(self._zeros())
 
-    def _seed_states(self):
+    def _seed_states(self) -> dict[str, Any]:
         weights = {id(weight) for weight in self.weights}
         rest = [variable for variable in self.variables if id(variable) not in weights]
         return {f"seed_{i}": state for i, state in enumerate(rest) if "seed_generator" in state.path}
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Save what no part saves, the states of the random draws, too: Keras forgets them."""
         super().save_own_variables(store)
         for name, state in self._seed_states().items():
             store[name] = ops.convert_to_numpy(state)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Load what `save_own_variables` has saved, so that a resumed run goes on with other draws."""
         saved = {name: store[name] for name in list(store.keys())}
         super().load_own_variables({name: saved[name] for name in saved if not name.startswith("seed_")})
@@ -512,20 +539,20 @@ class Autoencoder(keras.Model):
             if name in saved:
                 state.assign(saved[name])
 
-    def load_weights(self, filepath, *args, **kwargs):
+    def load_weights(self, filepath: str | Path, *args: Any, **kwargs: Any) -> Any:
         """Read weights that `save_weights` wrote, into a fresh model too."""
         if not self.built:
             self(self._zeros())
         return super().load_weights(filepath, *args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs; weights are not part of it."""
         parts = {name: getattr(self, name) for name in ("encoder", "decoder", "corrupt", "likelihood")}
         parts = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
         return super().get_config() | parts
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild an untrained model from `get_config`."""
         config = dict(config)
         for name in ("encoder", "decoder", "corrupt", "likelihood"):
@@ -534,7 +561,7 @@ class Autoencoder(keras.Model):
         return cls(**config)
 
 
-def _weights(value, rows):
+def _weights(value: Any, rows: int) -> np.ndarray:
     """Return the weights of `rows` samples, checked."""
     weights = batches.as_array("sample_weight", value)
     if weights.shape not in ((rows,), (rows, 1)):
@@ -543,12 +570,12 @@ def _weights(value, rows):
     return checks.within("sample_weight", weights, 0, math.inf, remedy=remedy)
 
 
-def _float(x):
+def _float(x: np.ndarray) -> np.ndarray:
     """Return an array in float32, or in float64 if it has that already."""
     return x if x.dtype in (np.float32, np.float64) else np.asarray(x).astype(np.float32)
 
 
-def _predict(model, x, batch_size):
+def _predict(model: keras.layers.Layer, x: Any, batch_size: int) -> Any:
     """Apply a model to an ndarray; a single batch is not worth the compilation, but for recurrent nets."""
     recurrent = any(isinstance(layer, keras.layers.RNN) for layer in getattr(model, "layers", ()))
     if batches.rows(x) > batch_size or recurrent:
@@ -556,7 +583,7 @@ def _predict(model, x, batch_size):
     return batches.each(lambda part: _float(ops.convert_to_numpy(part)), model(x, training=False))
 
 
-def _are_several(code, shape):
+def _are_several(code: Any, shape: Any) -> bool:
     """Return whether a code is several arrays, each a row for every sample, and no array in a list's form."""
     if isinstance(code, dict):
         return True
@@ -565,7 +592,7 @@ def _are_several(code, shape):
     return isinstance(shape, list) or (shape is None and all(hasattr(part, "shape") for part in code))
 
 
-def _unpacked(data):
+def _unpacked(data: Any) -> tuple[Any, Any, Any]:
     """Return (x, y, weight) from what Keras takes as validation data: x alone, (x, y), or all three."""
     if not isinstance(data, tuple | list) or not len(data) or len(data) > 3 or np.isscalar(data[0]):
         return data, None, None

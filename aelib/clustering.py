@@ -1,8 +1,11 @@
 """Clustering: figures that compare clusters with labels, and deep embedded clustering as one objective."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -12,7 +15,7 @@ from aelib import checks, likelihoods
 from aelib.autoencoder import Autoencoder
 
 
-def matched_accuracy(labels, clusters):
+def matched_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     """Share of samples that are in their class's cluster, in the best matching of clusters to classes.
 
     Each cluster stands for one class at most and each class for one cluster at most; the matching is that of
@@ -40,7 +43,7 @@ def matched_accuracy(labels, clusters):
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / labels.size)
 
 
-def scores(labels, clusters):
+def scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float]:
     """Compare clusters with labels: (n,), (n,) -> {"accuracy", "NMI", "ARI"}, dict of float.
 
     `matched_accuracy`, and scikit-learn's normalised mutual information and adjusted Rand index. The labels
@@ -54,7 +57,7 @@ def scores(labels, clusters):
     }
 
 
-def soft_assignment(codes, centroids):
+def soft_assignment(codes: Any, centroids: Any) -> Any:
     """Return how much each code belongs to each cluster: (n, K), (J, K) -> (n, J), each row's sum is 1.
 
     Student's t with one degree of freedom, q_nj ∝ 1 / (1 + ‖z_n - μ_j‖²): Xie et al. (2016), equation 1.
@@ -64,7 +67,7 @@ def soft_assignment(codes, centroids):
     return weight / ops.sum(weight, axis=1, keepdims=True)
 
 
-def target_distribution(assignment):
+def target_distribution(assignment: Any) -> Any:
     """Sharpen a soft assignment: (n, J) -> (n, J), each row's sum is 1.
 
     p_nj ∝ q_nj² / Σ_n q_nj: Xie et al. (2016), equation 3. The square favours what is near already; the
@@ -112,7 +115,15 @@ class DeepEmbeddedClustering(Autoencoder):
     (5, 3)
     """
 
-    def __init__(self, encoder, decoder, *, clusters, reconstruction=0.0, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        *,
+        clusters: int,
+        reconstruction: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, decoder, **kwargs)
         self.clusters = checks.whole_number("clusters", clusters, least=2)
         self.reconstruction = checks.number("reconstruction", reconstruction, least=0)
@@ -126,7 +137,7 @@ class DeepEmbeddedClustering(Autoencoder):
         decoding = training if self.reconstruction else False
         return {"code": code, "reconstruction": self.decoder(code, training=decoding)}
 
-    def _is_reached(self, variable):
+    def _is_reached(self, variable: Any) -> bool:
         """Return whether the objective depends on a variable; what is the encoder's too always counts."""
         if self.reconstruction:
             return True
@@ -135,35 +146,35 @@ class DeepEmbeddedClustering(Autoencoder):
 
     # Keras trains what these list, on every backend; `decoder.trainable` would freeze the caller's object.
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list[Any]:
         """What `fit` trains."""
         return [variable for variable in super().trainable_variables if self._is_reached(variable)]
 
     @property
-    def non_trainable_variables(self):
+    def non_trainable_variables(self) -> list[Any]:
         """All other variables, in the order of `variables`."""
         trained = {id(variable) for variable in self.trainable_variables}
         return [variable for variable in self.variables if id(variable) not in trained]
 
     @property
-    def trainable_weights(self):
+    def trainable_weights(self) -> list[Any]:
         """What `fit` trains."""
         return [weight for weight in super().trainable_weights if self._is_reached(weight)]
 
     @property
-    def non_trainable_weights(self):
+    def non_trainable_weights(self) -> list[Any]:
         """All other weights, in the order of `weights`."""
         trained = {id(weight) for weight in self.trainable_weights}
         return [weight for weight in self.weights if id(weight) not in trained]
 
-    def initialize(self, x, *, n_init=10, seed=0):
+    def initialize(self, x: Any, *, n_init: int = 10, seed: int | None = 0) -> np.ndarray:
         """Put the centroids at the k-means centres of the codes of `x`; return its clusters, int (n,)."""
         n_init, seed = checks.whole_number("n_init", n_init), checks.seed("seed", seed)
         kmeans = KMeans(self.clusters, n_init=n_init, random_state=seed).fit(self.encode(x))
         self.centroids.assign(kmeans.cluster_centers_)
         return kmeans.labels_
 
-    def assign(self, x, *, batch_size=512):
+    def assign(self, x: Any, *, batch_size: int = 512) -> np.ndarray:
         """Return the soft assignment of `x`: (n, ...) -> ndarray (n, J); ``argmax(1)`` is the cluster."""
         codes = checks.parts(self.encode(x, batch_size=batch_size), rows=2**14)
         return np.concatenate(
@@ -190,10 +201,10 @@ class DeepEmbeddedClustering(Autoencoder):
             terms["reconstruction"] = self.reconstruction * whole
         return terms
 
-    def _zero_target(self, out):
+    def _zero_target(self, out: dict[str, Any]) -> Any:
         return ops.full((out["code"].shape[0], self.clusters), 1 / self.clusters)
 
-    def _check_target(self, target, name, x):
+    def _check_target(self, target: Any, name: str, x: Any) -> None:
         """Refuse a `y` that is no distribution P; without one, the target is the input."""
         if not name.startswith("the target"):
             super()._check_target(target, name, x)
@@ -202,7 +213,7 @@ class DeepEmbeddedClustering(Autoencoder):
         else:
             likelihoods.get("categorical").check(target, name=f"{name}, P,")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         own = {"clusters": self.clusters, "reconstruction": self.reconstruction}
         return super().get_config() | own

@@ -4,11 +4,15 @@ A dictionary has many units, one direction each, and explains every sample by a 
 (1996) for images, Bricken et al. (2023) for activations.
 """
 
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
-from aelib import checks, layers
+from aelib import checks, layers, likelihoods
 from aelib.autoencoder import Autoencoder
 
 _register = keras.saving.register_keras_serializable("aelib")
@@ -24,19 +28,19 @@ class _Scaled(keras.layers.Layer):
     Activations often have means that are large beside their spread: half precision would round that away.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**({"autocast": False} | kwargs))
 
     @property
-    def _precision(self):
+    def _precision(self) -> str:
         return keras.backend.result_type(self.compute_dtype, "float32")
 
-    def _build_scale(self, width):
+    def _build_scale(self, width: int) -> None:
         fixed = {"trainable": False, "dtype": self._precision}
         self.center = self.add_weight(shape=(width,), initializer="zeros", name="center", **fixed)
         self.scale = self.add_weight(shape=(), initializer="ones", name="scale", **fixed)
 
-    def adapt(self, x, *, name="the data"):
+    def adapt(self, x: np.ndarray, *, name: str = "the data") -> None:
         """Take the mean of every feature of an ndarray (n, ...), and the root of their mean variance."""
         rows = x.reshape(len(x), -1)
         scale = float(np.sqrt(rows.var(axis=0, dtype=np.float64).mean()))
@@ -59,7 +63,7 @@ class DictionaryEncoder(_Scaled):
         K.
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units = checks.whole_number("units", units)
 
@@ -83,7 +87,7 @@ class DictionaryEncoder(_Scaled):
         """Return (B, K)."""
         return (input_shape[0], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"units": self.units}
 
@@ -106,7 +110,7 @@ class JumpReLU(keras.layers.Layer):
         Natural logarithm of θ, which starts at 0.1.
     """
 
-    def __init__(self, *, bandwidth=0.1, **kwargs):
+    def __init__(self, *, bandwidth: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.bandwidth = checks.number("bandwidth", bandwidth, above=0)
 
@@ -119,7 +123,7 @@ class JumpReLU(keras.layers.Layer):
             autocast=False,
         )
 
-    def active(self, z):
+    def active(self, z: Any) -> Any:
         """Return H(z - θ), 1 where a unit is on, else 0: (B, K) -> (B, K), float32 at least."""
         z = ops.cast(z, keras.backend.result_type(self.compute_dtype, "float32"))
         above = ops.stop_gradient(z) - ops.exp(self.log_threshold)
@@ -138,12 +142,12 @@ class JumpReLU(keras.layers.Layer):
         """Return the shape of the input."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"bandwidth": self.bandwidth}
 
 
-def _unit_rows(shape, dtype=None):
+def _unit_rows(shape: Any, dtype: Any = None) -> Any:
     return keras.constraints.UnitNorm(axis=1)(keras.initializers.RandomNormal()(shape, dtype))
 
 
@@ -162,7 +166,7 @@ class DictionaryDecoder(_Scaled):
         Each unit's direction, of length 1, which every step of an optimiser restores.
     """
 
-    def __init__(self, shape, **kwargs):
+    def __init__(self, shape: int | Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.shape = checks.sample_shape("shape", shape)
 
@@ -178,7 +182,7 @@ class DictionaryDecoder(_Scaled):
         )
         self.bias = self.add_weight(shape=(width,), initializer="zeros", name="bias")
 
-    def explained(self, code):
+    def explained(self, code: Any) -> Any:
         """Return what the units add to the data, scale · z · directions: (B, K) -> (B, ...)."""
         summed = ops.matmul(code, ops.cast(self.directions, code.dtype))
         return ops.reshape(ops.cast(summed, self._precision) * self.scale, (-1, *self.shape))
@@ -192,7 +196,7 @@ class DictionaryDecoder(_Scaled):
         """Return the shape of the activations."""
         return (input_shape[0], *self.shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"shape": self.shape}
 
@@ -247,18 +251,18 @@ class SparseDictionary(Autoencoder):
 
     def __init__(
         self,
-        shape,
-        units,
+        shape: int | Sequence[int],
+        units: int,
         *,
-        k,
-        kind="topk",
-        likelihood="gaussian",
-        auxiliary=1 / 32,
-        dead_after=100_000,
-        strength=1.0,
-        bandwidth=0.1,
-        **kwargs,
-    ):
+        k: int,
+        kind: Literal["topk", "batch_topk", "jumprelu"] = "topk",
+        likelihood: str | likelihoods.Likelihood = "gaussian",
+        auxiliary: float = 1 / 32,
+        dead_after: int = 100_000,
+        strength: float = 1.0,
+        bandwidth: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
         shape = checks.sample_shape("shape", shape)
         units, k = checks.whole_number("units", units), checks.whole_number("k", k)
         bandwidth = checks.number("bandwidth", bandwidth, above=0)
@@ -292,11 +296,11 @@ class SparseDictionary(Autoencoder):
         linear.kernel.assign(ops.transpose(atoms.directions))
 
     @property
-    def dictionary(self):
+    def dictionary(self) -> np.ndarray:
         """The units' directions, ndarray (K, D), each of length 1."""
         return ops.convert_to_numpy(self.decoder.layers[0].directions)
 
-    def _adapt(self, x, target):
+    def _adapt(self, x: Any, target: Any) -> None:
         super()._adapt(x, target)
         linear, gate = self.encoder.layers
         shown, wanted = (
@@ -332,7 +336,7 @@ class SparseDictionary(Autoencoder):
             terms["sparsity"] = self.strength * variance * ops.square(l0 / self.k - 1)
         return terms
 
-    def _left_to_the_dead(self, target, out):
+    def _left_to_the_dead(self, target: Any, out: dict[str, Any]) -> Any:
         """Return how badly the dead units explain what the others leave, (B,); 0 where none is dead.
 
         Of thresholds, with how far the dead units are below theirs, in units of the variance.
@@ -350,7 +354,7 @@ class SparseDictionary(Autoencoder):
         below = dead * ops.relu(threshold - ops.stop_gradient(before))
         return left + ops.square(atoms.scale) * ops.sum(below, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         config = super().get_config()
         del config["encoder"], config["decoder"]
@@ -359,7 +363,7 @@ class SparseDictionary(Autoencoder):
         return config | {"shape": self.decoder.layers[0].shape, "units": self.encoder.layers[0].units}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild an untrained model from `get_config`."""
         parts = {
             name: keras.saving.deserialize_keras_object(config[name]) for name in ("likelihood", "corrupt")
@@ -367,22 +371,22 @@ class SparseDictionary(Autoencoder):
         return cls(**config | parts)
 
 
-def firing_density(codes):
+def firing_density(codes: ArrayLike) -> np.ndarray:
     """Return the share of samples for which each unit is on, that is, not 0: (n, K) -> ndarray (K,)."""
     return np.mean(checks.codes(codes) != 0, axis=0)
 
 
-def l0(codes):
+def l0(codes: ArrayLike) -> float:
     """Return how many units are on for a sample, on average: (n, K) -> float."""
     return float(firing_density(codes).sum())
 
 
-def dead_share(codes):
+def dead_share(codes: ArrayLike) -> float:
     """Return the share of units that are on for none of the samples: (n, K) -> float in [0, 1]."""
     return float(np.mean(firing_density(codes) == 0))
 
 
-def fraction_unexplained(x, reconstruction):
+def fraction_unexplained(x: ArrayLike, reconstruction: ArrayLike) -> float:
     """Return the squared error as a share of the data's variance: (n, ...), (n, ...) -> float, at least 0.
 
     Σ‖x - reconstruction‖² / Σ‖x - mean‖², where the mean is that of `x`: 1 is what the mean alone achieves.
@@ -400,7 +404,7 @@ def fraction_unexplained(x, reconstruction):
     return float(np.sum(np.square(x - reconstruction)) / whole)
 
 
-def mean_max_cosine(directions, features):
+def mean_max_cosine(directions: ArrayLike, features: ArrayLike) -> float:
     """Return how well known features are found: (K, D), (F, D) -> float in [-1, 1], 1 for all of them.
 
     The cosine of each feature with the direction nearest to it, averaged over the features (Sharkey et al.,
@@ -421,7 +425,7 @@ def mean_max_cosine(directions, features):
     return float(np.mean(np.max(rows[1] @ rows[0].T, axis=1)))
 
 
-def loss_recovered(clean, reconstructed, ablated):
+def loss_recovered(clean: float, reconstructed: float, ablated: float) -> float:
     """Return the share of a net's performance that its activations' reconstructions keep: float, at most 1.
 
     (ablated - reconstructed) / (ablated - clean), of three losses of the net that the activations come from:

@@ -9,9 +9,12 @@ import functools
 import math
 import random
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Self
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -31,7 +34,7 @@ BATCH = 128
 
 
 @contextlib.contextmanager
-def _seeded(seed):
+def _seeded(seed: int) -> Iterator[None]:
     """Seed Keras, and leave the caller's own generators as they were."""
     python, numpy = random.getstate(), np.random.get_state()
     keras.utils.set_random_seed(seed)
@@ -42,7 +45,7 @@ def _seeded(seed):
         np.random.set_state(numpy)
 
 
-def _whole_batches(function, x):
+def _whole_batches(function: Callable[..., np.ndarray], x: np.ndarray) -> np.ndarray:
     """Apply `function(x, batch_size=)` in batches of one shape, the last one filled up.
 
     So a row's answer does not depend on how many come with it: float32 rounds differently in other shapes.
@@ -52,7 +55,7 @@ def _whole_batches(function, x):
     return function(filled, batch_size=BATCH)[: len(x)]
 
 
-def _refuse_texts(x):
+def _refuse_texts(x: Any) -> None:
     """Refuse a data frame with columns that are no numbers, by their names."""
     if not hasattr(x, "iloc") or not hasattr(x, "columns"):
         return
@@ -76,22 +79,22 @@ def _refuse_texts(x):
 class _AutoencoderEstimator(BaseEstimator):
     def __init__(
         self,
-        n_components=2,
+        n_components: int = 2,
         *,
-        hidden=(64, 32),
-        build=None,
-        likelihood="gaussian",
-        missing="refuse",
-        epochs=100,
-        batch_size=32,
-        learning_rate=1e-3,
-        callbacks=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        warm_start=False,
-        random_state=None,
-    ):
+        hidden: int | Sequence[int] = (64, 32),
+        build: Callable[[int, int], Autoencoder] | None = None,
+        likelihood: str | likelihoods.Likelihood = "gaussian",
+        missing: Literal["refuse", "mask"] = "refuse",
+        epochs: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        callbacks: Any = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.hidden = hidden
         self.build = build
@@ -107,12 +110,12 @@ class _AutoencoderEstimator(BaseEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.missing == "mask"
         return tags
 
-    def _table(self, x, *, fit=False, least=1):
+    def _table(self, x: Any, *, fit: bool = False, least: int = 1) -> np.ndarray:
         """Return `x` as floats, (n >= least, features), finite, or NaN where gaps are foreseen."""
         gaps = checks.choice("missing", self.missing, ("refuse", "mask")) == "mask"
         _refuse_texts(x)
@@ -137,20 +140,20 @@ class _AutoencoderEstimator(BaseEstimator):
         self._refuse_empty_rows(x)
         return x
 
-    def _refuse_empty_rows(self, x):
+    def _refuse_empty_rows(self, x: np.ndarray) -> None:
         empty = np.isnan(x).all(axis=1)
         if empty.any():
             raise ValueError(
                 f"nothing is observed (all is NaN) in row {int(np.argmax(empty))} of X: drop such rows"
             )
 
-    def _columns(self, chosen):
+    def _columns(self, chosen: np.ndarray) -> str:
         """Write which columns are chosen, bool (features,), by their names where they have any."""
         names = getattr(self, "feature_names_in_", np.arange(len(chosen)))[chosen]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         return f"column{'s' * (len(names) > 1)} {', '.join(map(str, names[:5]))}{more}"
 
-    def _build(self, features, corrupt=None):
+    def _build(self, features: int, corrupt: keras.layers.Layer | None = None) -> Autoencoder:
         units = checks.whole_number("n_components", self.n_components)
         if self.build is not None:
             model = self.build(features, units)
@@ -182,7 +185,7 @@ class _AutoencoderEstimator(BaseEstimator):
             corrupt=corrupt,
         )
 
-    def _goes_on(self):
+    def _goes_on(self) -> bool:
         return checks.flag("warm_start", self.warm_start) and hasattr(self, "model_")
 
     def _train(self, x, seed, corrupt=None):
@@ -222,11 +225,11 @@ class _AutoencoderEstimator(BaseEstimator):
             raise ValueError(f"the net must have codes of shape (n, K), got {code.shape}")
         self._code_width = code.shape[1]
 
-    def _checked(self, x):
+    def _checked(self, x: Any) -> np.ndarray:
         check_is_fitted(self, "model_")
         return self._table(x)
 
-    def _score(self, score, x):
+    def _score(self, score: Callable[..., np.ndarray], x: np.ndarray) -> np.ndarray:
         return _whole_batches(functools.partial(score, self.model_), x).astype(np.float64)
 
 
@@ -280,7 +283,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     (50, 2)
     """
 
-    def fit(self, X, y=None):  # noqa: N803
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:  # noqa: N803
         """Train on the rows of `X`, (n, features); `y` is not read.
 
         Raises
@@ -293,23 +296,23 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self._code_width
 
-    def transform(self, X):  # noqa: N803
+    def transform(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return the codes: (n, features) -> (n, n_components), of the dtype of `X`."""
         X = self._checked(X)
         code = _whole_batches(self.model_.encode, X)
         remedy = "the net has diverged: bring the columns to one scale (StandardScaler)"
         return checks.finite("the codes", code, remedy=remedy).astype(X.dtype)
 
-    def inverse_transform(self, X):  # noqa: N803
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return the rows that belong to codes: (n, n_components) -> (n, features)."""
         check_is_fitted(self, "model_")
         code = check_array(X, dtype=[np.float64, np.float32])
         return _whole_batches(self.model_.decode, code).astype(code.dtype)
 
-    def score(self, X, y=None):  # noqa: N803
+    def score(self, X: ArrayLike, y: Any = None) -> float:  # noqa: N803
         """Return minus the mean squared error per feature of the reconstructions: greater is better."""
         X = self._checked(X)
         return -float(self._score(anomaly.errors, X).mean())
@@ -364,26 +367,26 @@ class AutoencoderDetector(OutlierMixin, _AutoencoderEstimator):
 
     def __init__(
         self,
-        n_components=2,
+        n_components: int = 2,
         *,
-        hidden=(64, 32),
-        build=None,
-        likelihood="gaussian",
-        missing="refuse",
-        epochs=100,
-        batch_size=32,
-        learning_rate=1e-3,
-        callbacks=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        warm_start=False,
-        random_state=None,
-        alpha=0.05,
-        calibration=0.25,
-        contamination=None,
-        criterion="error",
-    ):
+        hidden: int | Sequence[int] = (64, 32),
+        build: Callable[[int, int], Autoencoder] | None = None,
+        likelihood: str | likelihoods.Likelihood = "gaussian",
+        missing: Literal["refuse", "mask"] = "refuse",
+        epochs: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        callbacks: Any = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        alpha: float = 0.05,
+        calibration: float = 0.25,
+        contamination: float | Literal["auto"] | None = None,
+        criterion: Literal["error", "nll"] = "error",
+    ) -> None:
         super().__init__(
             n_components,
             hidden=hidden,
@@ -405,7 +408,7 @@ class AutoencoderDetector(OutlierMixin, _AutoencoderEstimator):
         self.contamination = contamination
         self.criterion = criterion
 
-    def fit(self, X, y=None):  # noqa: N803
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:  # noqa: N803
         """Train on the rows of `X`, (n, features), or on a part and calibrate on the rest; `y` is not read.
 
         With too few rows for the promise, the threshold is the largest of the scores held out, and a warning
@@ -442,25 +445,25 @@ class AutoencoderDetector(OutlierMixin, _AutoencoderEstimator):
         self.offset_ = -float(self.threshold_.value)
         return self
 
-    def _contamination(self):
+    def _contamination(self) -> float:
         try:
             return checks.number("contamination", self.contamination, above=0, most=0.5)
         except ValueError as error:
             raise ValueError(f"{error}; or 'auto' or None, where all rows are normal") from None
 
-    def _oddity(self, x):
+    def _oddity(self, x: np.ndarray) -> np.ndarray:
         return self._score(anomaly.nll if self.criterion == "nll" else anomaly.errors, x)
 
-    def score_samples(self, X):  # noqa: N803
+    def score_samples(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return minus the score of each row, by `criterion`, (n,): the lower, the more unusual."""
         X = self._checked(X)
         return -self._oddity(X)
 
-    def decision_function(self, X):  # noqa: N803
+    def decision_function(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return `score_samples` less `offset_`, (n,): negative for outliers."""
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X):  # noqa: N803
+    def predict(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return -1 for outliers and 1 for the rest: (n, features) -> (n,)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
@@ -502,22 +505,22 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, _AutoencoderEst
 
     def __init__(
         self,
-        n_components=16,
+        n_components: int = 16,
         *,
-        hidden=(64,),
-        build=None,
-        likelihood="gaussian",
-        epochs=100,
-        batch_size=32,
-        learning_rate=1e-3,
-        callbacks=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        warm_start=False,
-        random_state=None,
-        masking_rate=0.25,
-    ):
+        hidden: int | Sequence[int] = (64,),
+        build: Callable[[int, int], Autoencoder] | None = None,
+        likelihood: str | likelihoods.Likelihood = "gaussian",
+        epochs: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        callbacks: Any = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        masking_rate: float = 0.25,
+    ) -> None:
         super().__init__(
             n_components,
             hidden=hidden,
@@ -536,7 +539,7 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, _AutoencoderEst
         )
         self.masking_rate = masking_rate
 
-    def fit(self, X, y=None):  # noqa: N803
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:  # noqa: N803
         """Train on the rows of `X`, (n, features), gaps included; `y` is not read.
 
         Raises
@@ -555,13 +558,13 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, _AutoencoderEst
         self._train(self._scaled(X), seed, corrupt=MaskingNoise(rate, seed=seed))
         return self
 
-    def _refuse_empty_rows(self, x):
+    def _refuse_empty_rows(self, x: np.ndarray) -> None:
         """Take them: a row of gaps is filled with what the net makes of knowing nothing."""
 
-    def _scaled(self, x):
+    def _scaled(self, x: np.ndarray) -> np.ndarray:
         return (x - self.mean_) / self.scale_
 
-    def transform(self, X):  # noqa: N803
+    def transform(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return `X` with its gaps filled: (n, features) -> (n, features), of the dtype of `X`."""
         X = self._checked(X)
         full = _whole_batches(self.model_.reconstruct, self._scaled(X)) * self.scale_ + self.mean_

@@ -1,5 +1,7 @@
 """Autoencoders with a penalty beside the reconstruction: on activity, or on how far a code moves."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -31,7 +33,15 @@ class SparseAutoencoder(Autoencoder):
     ['loss', 'reconstruction', 'sparsity']
     """
 
-    def __init__(self, encoder, decoder, *, strength, rate=None, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        *,
+        strength: float,
+        rate: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, decoder, **kwargs)
         self.strength = checks.number("strength", strength, least=0)
         self.rate = None if rate is None else checks.inner_share("rate", rate)
@@ -42,7 +52,7 @@ class SparseAutoencoder(Autoencoder):
                 f"in {activation}: use code_activation='sigmoid', or leave rate out for an L1 penalty"
             )
 
-    def _adapt(self, x, target):
+    def _adapt(self, x: Any, target: Any) -> None:
         super()._adapt(x, target)
         if self.rate is not None:
             low, high = checks.extent(ops.convert_to_numpy(self.encoder(self.visible(x[:256]))))
@@ -58,7 +68,7 @@ class SparseAutoencoder(Autoencoder):
         penalty = objectives.l1(code) if self.rate is None else objectives.rate_kl(code, self.rate)
         return super().terms(target, out) | {"sparsity": self.strength * penalty}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return super().get_config() | {"strength": self.strength, "rate": self.rate}
 
@@ -88,7 +98,16 @@ class ContractiveAutoencoder(Autoencoder):
     ['contraction', 'loss', 'reconstruction']
     """
 
-    def __init__(self, encoder, decoder, *, strength, probes=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        *,
+        strength: float,
+        probes: int | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, decoder, **kwargs)
         self.strength = checks.number("strength", strength, least=0)
         self.probes = None if probes is None else checks.whole_number("probes", probes)
@@ -109,7 +128,7 @@ class ContractiveAutoencoder(Autoencoder):
         clean = self.likelihood.hide(out["input"])
         return autodiff.jacobian_norm(encoder, clean, probes=self.probes, seed=self.directions)
 
-    def _is_one_sigmoid_layer(self):
+    def _is_one_sigmoid_layer(self) -> bool:
         """Return whether the closed form holds: nothing before the dense layer changes a number."""
         *before, last = getattr(self.encoder, "layers", [None])
         rearranged = keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute
@@ -119,7 +138,7 @@ class ContractiveAutoencoder(Autoencoder):
             and all(isinstance(layer, rearranged) for layer in before)
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         own = {"strength": self.strength, "probes": self.probes, "seed": self.seed}
         return super().get_config() | own

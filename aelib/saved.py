@@ -1,6 +1,8 @@
 """Models from files."""
 
 import importlib
+from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -11,7 +13,7 @@ _MODULES = (
 )  # fmt: skip
 
 
-def load_model(path, **kwargs):
+def load_model(path: str | Path, **kwargs: Any) -> keras.Model:
     """Read a model that ``model.save("model.keras")`` wrote, whichever of the package's it is.
 
     `keras.saving.load_model` does the same where the model's class has been imported already; a class or a

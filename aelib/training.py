@@ -14,6 +14,8 @@ import itertools
 import math
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 from unittest import mock
 
 import keras
@@ -64,7 +66,9 @@ XLA_QUICKENS = (
 )
 
 
-def fit(model, ordinary, x, y=None, **options):
+def fit(
+    model: keras.Model, ordinary: Callable[..., Any], x: Any, y: Any = None, **options: Any
+) -> keras.callbacks.History:
     """Train `model` as `keras.Model.fit` would, and stop where the loss is no longer finite.
 
     Arrays are trained on by a compiled loop, on TensorFlow and JAX. Keras's own loop takes over for
@@ -108,13 +112,13 @@ def fit(model, ordinary, x, y=None, **options):
     return run.fit_by(ordinary, guarded)
 
 
-def _is_short(x, options):
+def _is_short(x: Any, options: dict[str, Any]) -> bool:
     """Return whether the run is over before a loop of its own would be compiled."""
     batches = math.ceil(len(x) / (options.get("batch_size") or 32))
     return batches * options.get("epochs", 1) < FEW_STEPS
 
 
-def _is_special(model):
+def _is_special(model: keras.Model) -> bool:
     """Return whether the model trains in a way of its own: by its own steps, or on several devices."""
     own = ("train_step", "test_step", "make_train_function", "make_test_function", "compute_metrics")
     if any(_origin(model, name) != "keras" for name in own):
@@ -127,7 +131,7 @@ def _is_special(model):
     return capped or keras.distribution.distribution() is not None
 
 
-def _can_loop(model):
+def _can_loop(model: keras.Model) -> bool:
     """Return whether the model's steps can be compiled into a loop."""
     if model.run_eagerly or model.steps_per_execution != 1 or not model.trainable_variables:
         return False
@@ -140,7 +144,7 @@ def _can_loop(model):
     return keras.backend.backend() == "jax" and model.jit_compile
 
 
-def _origin(model, name):
+def _origin(model: keras.Model, name: str) -> str:
     """Return the package whose class defines a method, or "" if it was set on the object itself."""
     if name in vars(model):
         return ""
@@ -148,7 +152,7 @@ def _origin(model, name):
     return owner.__module__.partition(".")[0]
 
 
-def _are_plain(x, y, options):
+def _are_plain(x: Any, y: Any, options: dict[str, Any]) -> bool:
     """Return whether the data are arrays of equal length, and no option asks for Keras's own loop."""
     known = {"batch_size", "epochs", "verbose", "validation_split", "validation_data", "shuffle"}
     known |= {"sample_weight", "initial_epoch", "validation_batch_size", "validation_freq"}
@@ -171,7 +175,7 @@ def _are_plain(x, y, options):
     return not split or validation is not None or 0 < math.floor(len(x) * (1 - split)) < len(x)
 
 
-def _acts_on_batches(callback):
+def _acts_on_batches(callback: keras.callbacks.Callback) -> bool:
     """Return whether a callback wants to hear of every batch, be it of training or of validation."""
     if isinstance(callback, keras.callbacks.ModelCheckpoint | keras.callbacks.BackupAndRestore):
         return callback.save_freq not in ("epoch", False)
@@ -186,7 +190,7 @@ def _acts_on_batches(callback):
     )
 
 
-def check_finite(logs, where):
+def check_finite(logs: dict[str, float], where: str) -> None:
     """Raise FloatingPointError unless the loss and its terms are finite.
 
     Parameters
@@ -209,7 +213,7 @@ def check_finite(logs, where):
 class _StopWhereNotFinite(keras.callbacks.Callback):
     """Stops Keras's own loop after an epoch whose loss was not finite."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if not self.model.stop_training:
             check_finite(logs or {}, f"in epoch {epoch + 1}")
 
@@ -219,20 +223,20 @@ class _Run:
 
     def __init__(
         self,
-        model,
-        training,
+        model: keras.Model,
+        training: tuple[Any, ...],
         *,
-        batch_size=None,
-        epochs=1,
-        verbose=0,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        initial_epoch=0,
-        validation_batch_size=None,
-        validation_freq=1,
-        **_,
-    ):
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = 0,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        initial_epoch: int = 0,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+        **_: Any,
+    ) -> None:
         validation = validation_data
         if validation is not None and not isinstance(validation, tuple | list):
             validation = (validation,)
@@ -250,7 +254,7 @@ class _Run:
         self.validation_batch_size = int(validation_batch_size or self.batch_size)
         self.validation_freq = validation_freq
 
-    def fit_by(self, ordinary, callbacks):
+    def fit_by(self, ordinary: Callable[..., Any], callbacks: list[Any]) -> Any:
         """Train by Keras's own loop, in the same order as by the compiled one."""
         return ordinary(
             _Batches(self.training, self.batch_size, self.shuffle),
@@ -264,7 +268,7 @@ class _Run:
             validation_freq=self.validation_freq,
         )
 
-    def fit(self, callbacks):
+    def fit(self, callbacks: Any) -> Any:
         """Train by the compiled loop, and return the history."""
         model, logs = self.model, None
         steps = math.ceil(len(self.training[0]) / self.batch_size)
@@ -327,23 +331,23 @@ class _Run:
         return logs
 
 
-def _as_numbers(logs):
+def _as_numbers(logs: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in logs.items()}
 
 
-def _each(arrays, change):
+def _each(arrays: tuple[Any, ...], change: Callable[[Any], Any]) -> tuple[Any, ...]:
     """Apply `change` to each of the arrays, the Nones left out; to one that stands twice, once."""
     changed = {id(array): array for array in arrays if array is not None}
     changed = {key: change(array) for key, array in changed.items()}
     return tuple(changed.get(id(array)) for array in arrays)
 
 
-def _without_none(arrays):
+def _without_none(arrays: Any) -> tuple[Any, ...]:
     """Return (x,), (x, y) or (x, y, weight); Keras, too, drops the weights of samples without targets."""
     return tuple(itertools.takewhile(lambda array: array is not None, arrays))
 
 
-def _order(n, batch_size, shuffle):
+def _order(n: int, batch_size: int, shuffle: bool | str) -> np.ndarray:
     """Return the order in which an epoch takes `n` samples: (n,).
 
     It is drawn by NumPy, which `keras.utils.set_random_seed` seeds. Keras's own loop does so on JAX only; on
@@ -358,21 +362,21 @@ def _order(n, batch_size, shuffle):
 class _Batches(keras.utils.PyDataset):
     """Arrays for Keras's own loop, a batch at a time, in the order that the compiled loop would take."""
 
-    def __init__(self, arrays, batch_size, shuffle):
+    def __init__(self, arrays: tuple[np.ndarray, ...], batch_size: int, shuffle: bool | str) -> None:
         super().__init__()
         self.arrays = arrays
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.order = np.arange(len(arrays[0]))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         return _each(self.arrays, lambda array: array[rows])
 
-    def on_epoch_begin(self):
+    def on_epoch_begin(self) -> None:
         self.order = _order(len(self.order), self.batch_size, self.shuffle)
 
 
@@ -385,7 +389,7 @@ class _Data:
         Inputs, targets and weights, as far as given.
     """
 
-    def __init__(self, arrays):
+    def __init__(self, arrays: tuple[np.ndarray, ...]) -> None:
         self.arrays = arrays
         self.rows = len(arrays[0])
         self.row_bytes = sum({id(array): array[:1].nbytes for array in arrays}.values())
@@ -393,7 +397,9 @@ class _Data:
         if self.rows * self.row_bytes <= RESIDENT_BYTES:
             self.resident = _each(arrays, keras.ops.convert_to_tensor)
 
-    def parts(self, order, batch_size, steps):
+    def parts(
+        self, order: np.ndarray, batch_size: int, steps: Callable[[], int]
+    ) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
         """Yield (start, stop, arguments of a loop) for the steps of an epoch; the last batch may be short.
 
         `steps` is called for the number of steps that the next part may have.
@@ -436,19 +442,21 @@ class _Program:
         Whether TensorFlow is to compile by XLA; JAX always does.
     """
 
-    def __init__(self, model, kind, data, *, xla=False):
+    def __init__(self, model: keras.Model, kind: str, data: _Data, *, xla: bool = False) -> None:
         self.model = model
         self.kind = kind
         self.data = data
         self.xla = xla
         self.steps = FIRST_STEPS
 
-    def calls(self, order, batch_size):
+    def calls(
+        self, order: np.ndarray, batch_size: int
+    ) -> Iterator[tuple[int, int, Callable[[], tuple[int, bool]]]]:
         """Yield (start, stop, call) for an epoch in this order; `call()` takes these steps."""
         for start, stop, part in self.data.parts(order, batch_size, lambda: self.steps):
             yield start, stop, functools.partial(self._take, *part)
 
-    def _take(self, data, order, start, stop):
+    def _take(self, data: Any, order: np.ndarray, start: int, stop: int) -> tuple[int, bool]:
         """Take the steps whose samples stand in these rows of `order`.
 
         Returns
@@ -575,12 +583,12 @@ def _jax_loop(model, kind):
     return loop
 
 
-def _is_quickened(layer):
+def _is_quickened(layer: keras.layers.Layer) -> bool:
     parts = ("aelib.divergences", "aelib.priors")  # which import this module
     return isinstance(layer, XLA_QUICKENS) or type(layer).__module__ in parts
 
 
-def _xla_pays(model, *, steps, batch_size):
+def _xla_pays(model: keras.Model, *, steps: int, batch_size: int) -> bool:
     """Return whether TensorFlow should compile this run by XLA.
 
     It takes some seconds to compile. On two cores it then takes a dense net's steps in half the time, a

@@ -1,6 +1,7 @@
 """The variational family: autoencoders whose code is a distribution, and whose prior can be sampled."""
 
 import warnings
+from typing import Any, Literal, Self
 
 import keras
 import numpy as np
@@ -24,18 +25,26 @@ class WithPrior(Autoencoder):
         As for `Autoencoder`.
     """
 
-    def __init__(self, encoder, decoder, *, prior=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        *,
+        prior: priors.Prior | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, decoder, **kwargs)
         self.seed = checks.seed("seed", seed)
         self.prior = priors.get(prior)
         self.prior.attach(self)
 
-    def _adapt(self, x, target):
+    def _adapt(self, x: Any, target: Any) -> None:
         super()._adapt(x, target)
         shown = self.visible(next(batches.slices(x, 10_000)))
         self.prior.adapt(batches.each(ops.convert_to_numpy, shown))
 
-    def sample(self, n, *, seed=None, prior=None):
+    def sample(self, n: int, *, seed: int | None = None, prior: Any = None) -> np.ndarray:
         """Return the means of the data for `n` codes from the prior: ndarray (n, ...).
 
         `prior` takes the place of the model's own: one that was fitted to its codes, see `aelib.priors`.
@@ -45,7 +54,7 @@ class WithPrior(Autoencoder):
             return self.decode(prior.sample(n, seed=seed))
         return self.decode(self._drawn(n, seed))
 
-    def _drawn(self, n, seed, condition=None):
+    def _drawn(self, n: int, seed: int | None, condition: Any = None) -> np.ndarray:
         width = _width(self.decoder, "input_shape")
         if width is None:
             raise ValueError("the decoder does not say how long a code is: build it with keras.Input((K,))")
@@ -54,13 +63,13 @@ class WithPrior(Autoencoder):
         noise = keras.random.SeedGenerator(seed)
         return ops.convert_to_numpy(self.prior.draw(n, width, seed=noise, condition=condition))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self._parts}
         return super().get_config() | parts | {"seed": self.seed}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild an untrained model from `get_config`."""
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls._parts}
         return super().from_config(config | parts)
@@ -72,7 +81,16 @@ class WithPrior(Autoencoder):
 class _GaussianCode(WithPrior):
     """What the variational family has in common: a normal posterior, and bounds."""
 
-    def __init__(self, encoder, decoder, *, likelihood="bernoulli", variance=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        *,
+        likelihood: str | likelihoods.Likelihood = "bernoulli",
+        variance: float | Literal["learned", "predicted"] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         if likelihood == "gaussian":
             likelihood = likelihoods.Gaussian("learned" if variance is None else variance)
         elif variance is not None:
@@ -88,7 +106,7 @@ class _GaussianCode(WithPrior):
             )
         self.sampling = layers.Sampling(seed=self.seed)
 
-    def posterior(self, x, training=None):
+    def posterior(self, x: Any, training: bool | None = None) -> Any:
         """Return the posterior's mean and the logarithm of its variance: (B, ...) -> (B, K), (B, K).
 
         In training it is that of the corrupted input, where the model has a corruption.
@@ -102,15 +120,15 @@ class _GaussianCode(WithPrior):
         out = {"code": code, "mean": mean, "log_var": log_var}
         return out | {"reconstruction": self.decoder(self.decoder_input(code, x), training=training)}
 
-    def condition_of(self, x):
+    def condition_of(self, x: Any) -> Any:
         """Return what the prior depends on beside the code, or None: nothing."""
         return None
 
-    def decoder_input(self, code, x):
+    def decoder_input(self, code: Any, x: Any) -> Any:
         """Return what the decoder reads: codes (S·B, K), S for each sample of `x` -> (S·B, K), or more."""
         return code
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Train, as `Autoencoder.fit`; warns where no unit of the code has become active."""
         history = super().fit(x, y, *args, **kwargs)
         # Fewer steps show nothing yet.
@@ -126,11 +144,11 @@ class _GaussianCode(WithPrior):
                 )
         return history
 
-    def _encoded(self, x, batch_size):
+    def _encoded(self, x: Any, batch_size: int) -> Any:
         both = super()._encoded(x, batch_size)
         return both[:, : both.shape[1] // 2]
 
-    def interpolate(self, start, end, *, steps=8):
+    def interpolate(self, start: Any, end: Any, *, steps: int = 8) -> np.ndarray:
         """Decode `steps` codes on the line from each `start` to its `end`: (n, ...) -> (n, steps, ...)."""
         steps = checks.whole_number("steps", steps, least=2)
         one, two = self.encode(start), self.encode(end)
@@ -138,7 +156,7 @@ class _GaussianCode(WithPrior):
         decoded = self.decode(codes.reshape(-1, codes.shape[-1]))
         return decoded.reshape(len(one), steps, *decoded.shape[1:])
 
-    def elbo(self, x, *, samples=1, seed=0):
+    def elbo(self, x: Any, *, samples: int = 1, seed: int | None = 0) -> bounds.Estimate:
         """Estimate the evidence lower bound on log p(x), in nats: see `aelib.bounds.elbo`."""
         return bounds.elbo(self, x, samples=samples, seed=seed)
 
@@ -190,7 +208,17 @@ class VariationalAutoencoder(_GaussianCode):
     ((100, 3), (5, 20))
     """
 
-    def __init__(self, encoder, decoder, *, divergence=None, beta=1.0, warmup=0, free_bits=0.0, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        *,
+        divergence: divergences.Divergence | None = None,
+        beta: float = 1.0,
+        warmup: int = 0,
+        free_bits: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, decoder, **kwargs)
         self.beta = checks.number("beta", beta, least=0)
         self.warmup = checks.whole_number("warmup", warmup, least=0)
@@ -218,14 +246,14 @@ class VariationalAutoencoder(_GaussianCode):
         weight = out.get("weight", self.beta)
         return super().terms(target, out) | {name: weight * cost for name, cost in costs.items()}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         config = super().get_config() | {
             name: getattr(self, name) for name in ("beta", "warmup", "free_bits")
         }
         return config | ({"divergence": None} if self.free_bits else {})
 
-    _parts = ("prior", "divergence")
+    _parts = ("prior", "divergence")  # type: ignore[assignment]
 
 
 @keras.saving.register_keras_serializable("aelib")
@@ -262,35 +290,35 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
     (5, 20)
     """
 
-    def target_of(self, x):
+    def target_of(self, x: Any) -> Any:
         """Return x itself, without its condition."""
         _is_conditional(x)
         return x["x"]
 
-    def condition_of(self, x):
+    def condition_of(self, x: Any) -> Any:
         """Return the condition."""
         return x["condition"]
 
-    def visible(self, x, training=None):
+    def visible(self, x: Any, training: bool | None = None) -> list[Any]:
         """Return [x, condition] as the encoder sees them: x corrupted in training."""
         _is_conditional(x)
         condition = ops.convert_to_tensor(x["condition"])
         return [super().visible(x["x"], training=training), self._as_condition(condition)]
 
-    def _as_condition(self, condition):
+    def _as_condition(self, condition: Any) -> Any:
         return condition if keras.backend.is_float_dtype(condition.dtype) else ops.cast(condition, "float32")
 
-    def decoder_input(self, code, x):
+    def decoder_input(self, code: Any, x: Any) -> Any:
         """Return [code, condition]: (S·B, K), the conditions of `x` S times."""
         condition = self._as_condition(ops.convert_to_tensor(self.condition_of(x)))
         times = code.shape[0] // condition.shape[0] if code.shape[0] and condition.shape[0] else 1
         return [code, ops.tile(condition, (times, *[1] * (len(condition.shape) - 1)))]
 
-    def _zeros(self):
+    def _zeros(self) -> dict[str, Any]:
         x, condition = super()._zeros()
         return {"x": x, "condition": condition}
 
-    def _check_input(self, x, name="x"):
+    def _check_input(self, x: Any, name: str = "x") -> None:
         _is_conditional(x)
         shape = self.encoder.input_shape
         if isinstance(shape, list | tuple) and len(shape) == 2:
@@ -298,25 +326,25 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
                 x, name, dict(zip(("x", "condition"), (tuple(one[1:]) for one in shape), strict=True))
             )
 
-    def _check_finite(self, x, name, first_row=0):
+    def _check_finite(self, x: Any, name: str, first_row: int = 0) -> None:
         super()._check_finite(x["x"], f"{name}['x']", first_row)
         checks.finite(f"{name}['condition']", x["condition"], first_row=first_row)
 
-    def decode(self, code, condition=None, *, batch_size=512):
+    def decode(self, code: Any, condition: Any = None, *, batch_size: int = 512) -> np.ndarray:
         """Return the mean of the data given codes and conditions: (n, K), (n, C) -> ndarray (n, ...)."""
         if condition is None:
             raise ValueError("the decoder reads a condition too: decode(code, condition)")
         return super().decode([code, condition], batch_size=batch_size)
 
-    def _reconstructed(self, x, batch_size):
+    def _reconstructed(self, x: Any, batch_size: int) -> Any:
         return self._decoded([self._encoded(x, batch_size), x["condition"]], batch_size)
 
-    def sample(self, condition, *, seed=None):
+    def sample(self, condition: Any, *, seed: int | None = None) -> np.ndarray:  # type: ignore[override]
         """Return the mean of the data for a code from the prior, one for each condition: ndarray (n, ...)."""
         condition = batches.as_array("the condition", condition)
         return self.decode(self._drawn(len(condition), checks.seed("seed", seed), condition), condition)
 
-    def interpolate(self, start, end, *, steps=8):
+    def interpolate(self, start: Any, end: Any, *, steps: int = 8) -> np.ndarray:
         """Decode codes on the line from each `start` to its `end`, under `start`'s condition."""
         steps = checks.whole_number("steps", steps, least=2)
         one, two = self.encode(start), self.encode(end)
@@ -326,7 +354,7 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
         return decoded.reshape(len(one), steps, *decoded.shape[1:])
 
 
-def _is_conditional(x):
+def _is_conditional(x: Any) -> None:
     if not isinstance(x, dict) or set(x) != {"x", "condition"}:
         got = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, dict) else type(x).__name__
         raise ValueError(f"the data must be a dict of 'x' and 'condition', got {got}")
@@ -358,7 +386,9 @@ class ImportanceWeightedAutoencoder(_GaussianCode):
     ['bound', 'loss']
     """
 
-    def __init__(self, encoder, decoder, *, samples=5, **kwargs):
+    def __init__(
+        self, encoder: keras.layers.Layer, decoder: keras.layers.Layer, *, samples: int = 5, **kwargs: Any
+    ) -> None:
         super().__init__(encoder, decoder, **kwargs)
         self.samples = checks.whole_number("samples", samples)
 
@@ -375,7 +405,7 @@ class ImportanceWeightedAutoencoder(_GaussianCode):
         bound = ops.logsumexp(weights, axis=0) - float(np.log(self.samples))
         return {"bound": -bound}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return super().get_config() | {"samples": self.samples}
 
@@ -408,7 +438,9 @@ class WassersteinAutoencoder(WithPrior):
     ['loss', 'mmd', 'reconstruction']
     """
 
-    def __init__(self, encoder, decoder, *, strength, **kwargs):
+    def __init__(
+        self, encoder: keras.layers.Layer, decoder: keras.layers.Layer, *, strength: float, **kwargs: Any
+    ) -> None:
         super().__init__(encoder, decoder, **kwargs)
         self.strength = checks.number("strength", strength, least=0)
         self.noise = keras.random.SeedGenerator(self.seed)
@@ -419,12 +451,12 @@ class WassersteinAutoencoder(WithPrior):
         draw = self.prior.draw(ops.shape(code)[0], code.shape[-1], seed=self.noise)
         return super().terms(target, out) | {"mmd": self.strength * mmd(code, ops.cast(draw, code.dtype))}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs."""
         return super().get_config() | {"strength": self.strength}
 
 
-def _between(one, two, steps):
+def _between(one: np.ndarray, two: np.ndarray, steps: int) -> np.ndarray:
     """Return codes on the line from each of `one` to its partner in `two`: (n, K) -> (n, steps, K)."""
     if one.shape != two.shape:
         raise ValueError(f"both ends must hold as many samples, got {len(one)} and {len(two)}")
@@ -432,7 +464,7 @@ def _between(one, two, steps):
     return (1 - share) * one[:, None] + share * two[:, None]
 
 
-def _width(model, name):
+def _width(model: keras.layers.Layer, name: str) -> Any:
     """Return the last axis of a model's input or output shape, or None where it does not say.
 
     Of several inputs, it is that of the first: the code.
