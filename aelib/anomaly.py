@@ -8,11 +8,14 @@ Windows of a series are samples like any others: (n, length) or (n, length, C) g
 with ``per_feature=True`` one a step, in the shape of the windows.
 """
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import ceil, floor
+from typing import Any, Literal, Self
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 from scipy import linalg, stats
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
@@ -25,7 +28,7 @@ _PIECE = 2**21
 _DIVERGED = "the model's training has diverged; scale the data, or lower the learning rate"
 
 
-def errors(model, x, *, per_feature=False, batch_size=512):
+def errors(model: Any, x: Any, *, per_feature: bool = False, batch_size: int = 512) -> np.ndarray:
     """Return the squared error of the reconstruction: the mean of each sample, or the map.
 
     Where the model's likelihood is `Masked`, only what is observed counts: the mean is over the observed
@@ -74,7 +77,7 @@ def errors(model, x, *, per_feature=False, batch_size=512):
     return _by_pieces(model, x, batch_size, score)
 
 
-def nll(model, x, *, per_feature=False, batch_size=512):
+def nll(model: Any, x: Any, *, per_feature: bool = False, batch_size: int = 512) -> np.ndarray:
     """Return the negative log-likelihood of each sample given its own code, per observed variable, in nats.
 
     -log p(x | z = g(x)), the likelihood's constant included, divided by the number of variables that are
@@ -129,7 +132,9 @@ def nll(model, x, *, per_feature=False, batch_size=512):
     return _by_pieces(model, x, batch_size, score)
 
 
-def _by_pieces(model, x, batch_size, score):
+def _by_pieces(
+    model: Any, x: Any, batch_size: int, score: Callable[[np.ndarray, np.ndarray | None, int], np.ndarray]
+) -> np.ndarray:
     """Join `score(rows, observed, number of the first)` over checked pieces of `x`, each an ndarray."""
     batch_size = checks.whole_number("batch_size", batch_size)
     likelihood = getattr(model, "likelihood", None)
@@ -154,7 +159,7 @@ def _by_pieces(model, x, batch_size, score):
     return np.concatenate(scores)
 
 
-def _something(counts, first):
+def _something(counts: np.ndarray, first: int) -> np.ndarray:
     """Return how much is observed of each sample, (n,), where that is something."""
     if not counts.all():
         raise ValueError(f"nothing is observed in row {first + int(np.argmin(counts))} of x: drop such rows")
@@ -204,13 +209,13 @@ class CodeDensity:
     True
     """
 
-    def __init__(self, n_components=1, *, seed=0):
+    def __init__(self, n_components: int | Sequence[int] = 1, *, seed: int | None = 0) -> None:
         self.n_components = checks.whole_numbers("n_components", n_components)
         if not self.n_components:
             raise ValueError(f"n_components must be one number or several, got {n_components!r}")
         self.seed = checks.seed("seed", seed)
 
-    def fit(self, code):
+    def fit(self, code: ArrayLike) -> Self:
         """Fit the mixture to normal samples' codes, (n, K), and return self."""
         code = checks.codes(code, least=max(2, *self.n_components)).astype(np.float64)
         mixtures = [GaussianMixture(k, random_state=self.seed).fit(code) for k in self.n_components]
@@ -218,7 +223,7 @@ class CodeDensity:
         self.mixture = min(mixtures, key=lambda mixture: self.bic[mixture.n_components])
         return self
 
-    def score(self, code):
+    def score(self, code: ArrayLike) -> np.ndarray:
         """Return minus the log density of each code: (n, K) -> (n,)."""
         if not hasattr(self, "mixture"):
             raise NotFittedError("there is no density yet: fit it to codes of normal samples first")
@@ -253,10 +258,10 @@ class Mahalanobis:
     True
     """
 
-    def __init__(self, *, reg_covar=1e-6):
+    def __init__(self, *, reg_covar: float = 1e-6) -> None:
         self.reg_covar = checks.number("reg_covar", reg_covar, least=0)
 
-    def fit(self, code):
+    def fit(self, code: ArrayLike) -> Self:
         """Estimate mean and covariance from normal samples' codes, (n >= 2, K), and return self."""
         code = checks.codes(code, least=2).astype(np.float64)
         self.location = code.mean(axis=0)
@@ -272,7 +277,7 @@ class Mahalanobis:
             ) from None
         return self
 
-    def score(self, code):
+    def score(self, code: ArrayLike) -> np.ndarray:
         """Return the distance of each code: (n, K) -> (n,)."""
         if not hasattr(self, "location"):
             raise NotFittedError("there is no distance yet: fit it to codes of normal samples first")
@@ -281,7 +286,9 @@ class Mahalanobis:
         return np.linalg.norm(whitened, axis=0)
 
 
-def negative_elbo(model, x, *, samples=50, weighted=False, seed=0):
+def negative_elbo(
+    model: Any, x: Any, *, samples: int = 50, weighted: bool = False, seed: int | None = 0
+) -> np.ndarray:
     """Return the negative evidence lower bound of each sample, in nats: (n, ...) -> (n,).
 
     It lies above -log p(x) in expectation.
@@ -329,11 +336,13 @@ class Ensemble:
     True
     """
 
-    def __init__(self, scale="robust z", combine="mean"):
+    def __init__(
+        self, scale: Literal["robust z", "rank"] = "robust z", combine: Literal["mean", "max"] = "mean"
+    ) -> None:
         self.scale = checks.choice("scale", scale, ("robust z", "rank"))
         self.combine = checks.choice("combine", combine, ("mean", "max"))
 
-    def fit(self, scores):
+    def fit(self, scores: ArrayLike) -> Self:
         """Learn the scale of each score from normal samples, and return self.
 
         Parameters
@@ -348,7 +357,7 @@ class Ensemble:
         self._sorted = np.sort(scores, axis=1)
         return self
 
-    def score(self, scores):
+    def score(self, scores: ArrayLike) -> np.ndarray:
         """Return one score a sample, higher for odder ones: (S, n) -> (n,)."""
         if not hasattr(self, "_sorted"):
             raise NotFittedError("the ensemble has no scales yet: fit it to scores of normal samples first")
@@ -362,7 +371,7 @@ class Ensemble:
         return scaled.mean(axis=0) if self.combine == "mean" else scaled.max(axis=0)
 
 
-def _rows_of_scores(scores, count=None):
+def _rows_of_scores(scores: ArrayLike, count: int | None = None) -> np.ndarray:
     """Return scores as float64 (S, n), all finite; S is `count` where that is given."""
     scores = checks.array("scores", scores)
     if scores.ndim != 2 or not scores.size or len(scores) != (count or len(scores)):
@@ -372,7 +381,7 @@ def _rows_of_scores(scores, count=None):
     return np.stack([_finite(row) for row in scores])
 
 
-def _robust(scores):
+def _robust(scores: np.ndarray) -> tuple[float, float]:
     """Return the median of scores, (n,), and 1.4826 times the median distance from it."""
     width = stats.median_abs_deviation(scores, scale="normal")
     if not width > 0:
@@ -386,10 +395,10 @@ def _robust(scores):
 class _Limit:
     """What a fitted threshold does with fresh scores: those strictly above its `value` are alarms."""
 
-    def predict(self, scores):
+    def predict(self, scores: ArrayLike) -> np.ndarray:
         """Return which samples are alarms: (n,) -> bool (n,)."""
         self._fitted()
-        return _finite(scores) > self.value
+        return _finite(scores) > self.value  # type: ignore[attr-defined]
 
     def _fitted(self):
         if not hasattr(self, "value"):
@@ -425,10 +434,10 @@ class Threshold(_Limit):
     [False, True]
     """
 
-    def __init__(self, alpha=0.05):
+    def __init__(self, alpha: float = 0.05) -> None:
         self.alpha = checks.inner_share("alpha", alpha)
 
-    def fit(self, scores):
+    def fit(self, scores: ArrayLike) -> Self:
         """Calibrate on the scores of fresh normal samples, (n,), and return self.
 
         Raises
@@ -449,7 +458,7 @@ class Threshold(_Limit):
         self._shape = above, len(scores) + 1 - above
         return self
 
-    def p_values(self, scores):
+    def p_values(self, scores: ArrayLike) -> np.ndarray:
         """Return the share of normal scores that are at least as high, each sample counting itself.
 
         (n,) -> (n,). A fresh normal sample's is at most any t in (0, 1) with a probability of at most t;
@@ -459,7 +468,7 @@ class Threshold(_Limit):
         lower = np.searchsorted(self.scores, _finite(scores), side="left")
         return (1 + len(self.scores) - lower) / (1 + len(self.scores))
 
-    def spread(self, level=0.9):
+    def spread(self, level: float = 0.9) -> tuple[float, float]:
         """Return where the false-alarm rate of this one calibration lies with probability `level`.
 
         The promise is kept on average; a single calibration set is luckier or less lucky. For scores without
@@ -511,13 +520,13 @@ class RobustThreshold(_Limit):
     [False, True]
     """
 
-    def __init__(self, alpha=0.05, *, contamination=None):
+    def __init__(self, alpha: float = 0.05, *, contamination: float | None = None) -> None:
         self.alpha = checks.inner_share("alpha", alpha)
         self.contamination = contamination
         if contamination is not None:
             self.contamination = checks.number("contamination", contamination, above=0, most=0.5)
 
-    def fit(self, scores):
+    def fit(self, scores: ArrayLike) -> Self:
         """Set the threshold by the scores of the mixture, (n >= 1,), and return self."""
         scores = _finite(checks.samples("scores", scores))
         if self.contamination is not None:
@@ -528,7 +537,7 @@ class RobustThreshold(_Limit):
         return self
 
 
-def _finite(scores):
+def _finite(scores: ArrayLike) -> np.ndarray:
     """Return scores as float64 (n,), all finite."""
     scores = checks.array("scores", scores).astype(np.float64)
     if scores.ndim != 1:

@@ -1,5 +1,8 @@
 """Derivatives of an encoder's outputs by its inputs: the one module that knows Keras's backends."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,7 +10,7 @@ from aelib import checks
 from aelib.objectives import contraction
 
 
-def vjp(fn, x, direction):
+def vjp(fn: Callable[[Any], Any], x: Any, direction: Any) -> Any:
     """Multiply a direction in output space by the Jacobian of `fn` at `x`: (B, ...), (B, K) -> (B, ...).
 
     The vector-Jacobian product uᵀJ of every sample, by one backward pass.
@@ -15,7 +18,7 @@ def vjp(fn, x, direction):
     return _VJP[keras.backend.backend()](fn, x, direction)
 
 
-def _tensorflow(fn, x, direction):
+def _tensorflow(fn: Callable[[Any], Any], x: Any, direction: Any) -> Any:
     import tensorflow as tf
 
     x = tf.convert_to_tensor(x)
@@ -25,13 +28,13 @@ def _tensorflow(fn, x, direction):
     return tape.gradient(y, x, direction, unconnected_gradients="zero")
 
 
-def _jax(fn, x, direction):
+def _jax(fn: Callable[[Any], Any], x: Any, direction: Any) -> Any:
     import jax
 
     return jax.vjp(fn, x)[1](direction)[0]
 
 
-def _torch(fn, x, direction):
+def _torch(fn: Callable[[Any], Any], x: Any, direction: Any) -> Any:
     import torch
 
     with torch.enable_grad():
@@ -42,14 +45,14 @@ def _torch(fn, x, direction):
 _VJP = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 
 
-def _outputs(fn, x):
+def _outputs(fn: Callable[[Any], Any], x: Any) -> int:
     shape = ops.shape(fn(x))
     if len(shape) != 2 or shape[1] is None:
         raise ValueError(f"fn must map (B, ...) to (B, K), got an output of shape {tuple(shape)}")
     return shape[1]
 
 
-def jacobian(fn, x):
+def jacobian(fn: Callable[[Any], Any], x: Any) -> Any:
     """Return the Jacobian of every sample: (B, ...) -> (B, K, ...), so (B, K, D) for flat samples.
 
     One backward pass over a batch in which every sample stands K times: exact, and K times the work and the
@@ -73,7 +76,13 @@ def jacobian(fn, x):
     return ops.reshape(rows, (batch, units, *features))
 
 
-def jacobian_norm(fn, x, *, probes=None, seed=None):
+def jacobian_norm(
+    fn: Callable[[Any], Any],
+    x: Any,
+    *,
+    probes: int | None = None,
+    seed: int | keras.random.SeedGenerator | None = None,
+) -> Any:
     """Return the **squared** Frobenius norm of every sample's Jacobian, ‖J‖²: (B, ...) -> (B,).
 
     Parameters
@@ -103,7 +112,7 @@ def jacobian_norm(fn, x, *, probes=None, seed=None):
     return ops.mean(ops.reshape(norms, (batch, probes)), axis=1)
 
 
-def sigmoid_jacobian_norm(code, kernel):
+def sigmoid_jacobian_norm(code: Any, kernel: Any) -> Any:
     """Return ‖J‖² of one dense sigmoid layer, from its output alone: (B, K), (D, K) -> (B,).
 
     Since ∂z_k/∂x_i = z_k (1 - z_k) W_ki, the norm is Σ_k (z_k (1 - z_k))² Σ_i W_ki²: no backward pass, and
@@ -112,7 +121,7 @@ def sigmoid_jacobian_norm(code, kernel):
     return ops.matmul(ops.square(code * (1 - code)), ops.sum(ops.square(kernel), axis=0))
 
 
-def lgamma(x):
+def lgamma(x: Any) -> Any:
     """Return log Γ(x) of every number, x > 0: (...) -> (...).
 
     The normalising constant of counts: Keras has no such operation. Differentiable on every backend, and
@@ -124,19 +133,19 @@ def lgamma(x):
     return _LGAMMA[keras.backend.backend()](x)
 
 
-def _lgamma_tensorflow(x):
+def _lgamma_tensorflow(x: Any) -> Any:
     import tensorflow as tf
 
     return tf.math.lgamma(x)
 
 
-def _lgamma_jax(x):
+def _lgamma_jax(x: Any) -> Any:
     from jax.scipy.special import gammaln
 
     return gammaln(x)
 
 
-def _lgamma_torch(x):
+def _lgamma_torch(x: Any) -> Any:
     import torch
 
     return torch.lgamma(x)

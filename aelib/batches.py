@@ -1,6 +1,8 @@
 """Data in parts: whatever `fit` takes, read so that memory holds one part at a time."""
 
 import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ from keras.utils import PyDataset
 from aelib import checks
 
 
-def is_array(x):
+def is_array(x: Any) -> bool:
     """Return whether `x` is an array or can be one, or a dict of such: no pipeline or source of batches."""
     if isinstance(x, dict):
         return bool(x) and all(is_array(part) for part in x.values())
@@ -19,7 +21,7 @@ def is_array(x):
     return hasattr(x, "shape") and hasattr(x, "__len__") and hasattr(x, "dtype")
 
 
-def as_array(name, x):
+def as_array(name: str, x: Any) -> Any:
     """Return an array of numbers, (n >= 1, ...), as `aelib.checks.samples` does; tensors become ndarrays.
 
     A dict of arrays becomes a dict of such, of equal lengths.
@@ -31,7 +33,7 @@ def as_array(name, x):
     return checks.samples(name, x)
 
 
-def as_arrays(name, x):
+def as_arrays(name: str, x: Any) -> Any:
     """Return a dict, list or tuple of arrays with each checked by `as_array`, and their lengths equal."""
     keys = list(x) if isinstance(x, dict) else range(len(x))
     arrays = {key: as_array(f"{name}[{key!r}]", x[key]) for key in keys}
@@ -41,38 +43,38 @@ def as_arrays(name, x):
     return arrays if isinstance(x, dict) else list(arrays.values())
 
 
-def inputs(batch):
+def inputs(batch: Any) -> Any:
     """Return the inputs of a batch, maybe a tuple (x, y) or (x, y, weight), as an ndarray or a dict."""
     return each(lambda part: checks.array("a batch", ops.convert_to_numpy(part)), first(batch))
 
 
-def each(function, *trees):
+def each(function: Callable[..., Any], *trees: Any) -> Any:
     """Apply a function to an array, or to every array of a dict, list or tuple of them."""
     return keras.tree.map_structure(function, *trees)
 
 
-def rows(x):
+def rows(x: Any) -> int:
     """Return the number of samples in an array, or in a dict, list or tuple of arrays."""
     return keras.tree.flatten(x)[0].shape[0]
 
 
-def slices(x, size):
+def slices(x: Any, size: int) -> Iterator[Any]:
     """Yield an array, or a dict, list or tuple of them, in slices of at most `size` samples."""
     for start in range(0, rows(x), size):
         yield each(lambda array, at=start: array[at : at + size], x)
 
 
-def join(parts):
+def join(parts: Iterable[Any]) -> Any:
     """Put slices together again."""
     return each(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def first(batch):
+def first(batch: Any) -> Any:
     """Return what comes first in a batch: the inputs."""
     return batch[0] if isinstance(batch, tuple | list) else batch
 
 
-def parts(name, x, *, multiple=1):
+def parts(name: str, x: Any, *, multiple: int = 1) -> Iterator[Any]:
     """Yield `x` in ndarrays (rows, ...), or dicts of them: an array in slices, others batch by batch.
 
     Parameters
@@ -102,7 +104,7 @@ def parts(name, x, *, multiple=1):
         raise ValueError(f"{name} must hold at least one batch, got an empty {type(x).__name__}")
 
 
-def _batches(name, x):
+def _batches(name: str, x: Any) -> Iterator[Any]:
     if getattr(x, "cardinality", None) and int(x.cardinality()) == -1:
         raise ValueError(f"{name} is a pipeline without an end: take as many batches as you want, take(n)")
     if isinstance(x, PyDataset):
@@ -116,7 +118,7 @@ def _batches(name, x):
     return iter(x)
 
 
-def peek(name, x):
+def peek(name: str, x: Any) -> tuple[Any, Any]:
     """Return the first batch of a pipeline, and a source that still has them all."""
     batches = _batches(name, x)
     try:

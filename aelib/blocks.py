@@ -5,6 +5,8 @@ Where a tuple of whole numbers is wanted, one number stands for a tuple of one.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import keras
 from keras import layers
@@ -22,7 +24,14 @@ _CELLS = {"gru": layers.GRU, "lstm": layers.LSTM}
 _POSITIONS = 64
 
 
-def dense_encoder(input_shape, code, *, hidden=(128, 64), activation="relu", code_activation=None):
+def dense_encoder(
+    input_shape: int | Sequence[int],
+    code: int,
+    *,
+    hidden: int | Sequence[int] = (128, 64),
+    activation: str | Callable[..., Any] | None = "relu",
+    code_activation: str | Callable[..., Any] | None = None,
+) -> keras.Sequential:
     """Build flatten -> dense `hidden` layers -> dense `code`: (B, ...) -> (B, code).
 
     Parameters
@@ -55,7 +64,14 @@ def dense_encoder(input_shape, code, *, hidden=(128, 64), activation="relu", cod
     return keras.Sequential(stack, name="encoder")
 
 
-def dense_decoder(output_shape, code, *, hidden=(64, 128), activation="relu", output_activation=None):
+def dense_decoder(
+    output_shape: int | Sequence[int],
+    code: int,
+    *,
+    hidden: int | Sequence[int] = (64, 128),
+    activation: str | Callable[..., Any] | None = "relu",
+    output_activation: str | Callable[..., Any] | None = None,
+) -> keras.Sequential:
     """Build dense `hidden` layers -> a dense layer -> reshape: (B, code) -> (B, ...).
 
     Parameters
@@ -85,7 +101,7 @@ def dense_decoder(output_shape, code, *, hidden=(64, 128), activation="relu", ou
     return keras.Sequential(stack, name="decoder")
 
 
-def with_condition(net, condition):
+def with_condition(net: keras.Model, condition: int) -> keras.Model:
     """Let a net read a condition beside its input: [(B, ..., D - C), (B, C)] -> as `net` of (B, ..., D).
 
     The condition's numbers join the last axis: of a vector, as further entries; of an image or a sequence, at
@@ -125,7 +141,7 @@ def with_condition(net, condition):
     return keras.Model([x, known], net(layers.Concatenate()([x, maps])), name=net.name)
 
 
-def default_filters(shape):
+def default_filters(shape: Sequence[int]) -> tuple[int, ...]:
     """Return the filters of `conv_encoder`'s stages for samples of `shape`, (..., channels): tuple of int.
 
     As many stages as leave at most 64 positions (8 x 8 pixels, 64 steps or 4 x 4 x 4 voxels), at least two:
@@ -145,12 +161,12 @@ def default_filters(shape):
     return tuple(min(32 * 2**i, 128) for i in range(stages))
 
 
-def _halved(size, times):
+def _halved(size: int, times: int) -> int:
     """Return a size after so many halvings, each rounded up."""
     return -(-size // 2**times)
 
 
-def _kernel(kernel, rank):
+def _kernel(kernel: int | Sequence[int], rank: int) -> tuple[int, ...]:
     """Return the sides of a kernel, one an axis."""
     sides = checks.whole_numbers("kernel", kernel)
     if len(sides) not in (1, rank):
@@ -158,7 +174,15 @@ def _kernel(kernel, rank):
     return sides * rank if len(sides) == 1 else sides
 
 
-def conv_encoder(input_shape, code, *, filters=None, kernel=3, activation="relu", code_activation=None):
+def conv_encoder(
+    input_shape: Sequence[int],
+    code: int,
+    *,
+    filters: int | Sequence[int] | None = None,
+    kernel: int | Sequence[int] = 3,
+    activation: str | Callable[..., Any] | None = "relu",
+    code_activation: str | Callable[..., Any] | None = None,
+) -> keras.Sequential:
     """Build convolutions of stride 2 -> dense `code`: (B, ..., channels) -> (B, code).
 
     Each stage halves height and width, or the length, rounded up. It prints a line where there are more than
@@ -212,7 +236,15 @@ def conv_encoder(input_shape, code, *, filters=None, kernel=3, activation="relu"
     return keras.Sequential(stack, name="encoder")
 
 
-def conv_decoder(output_shape, code, *, filters=None, kernel=3, activation="relu", upsample="transposed"):
+def conv_decoder(
+    output_shape: Sequence[int],
+    code: int,
+    *,
+    filters: int | Sequence[int] | None = None,
+    kernel: int | Sequence[int] = 3,
+    activation: str | Callable[..., Any] | None = "relu",
+    upsample: Literal["transposed", "nearest"] = "transposed",
+) -> keras.Sequential:
     """Build dense -> stages that double the size -> a convolution: (B, code) -> (B, ..., channels).
 
     Sizes that do not divide are met by cropping the surplus row, column or step of a stage.
@@ -267,7 +299,7 @@ def conv_decoder(output_shape, code, *, filters=None, kernel=3, activation="relu
     return keras.Sequential(stack, name="decoder")
 
 
-def _recurrent(units, cell):
+def _recurrent(units: int | Sequence[int], cell: str) -> tuple[Any, tuple[int, ...]]:
     """Return the class of recurrent layers, and how many units each has."""
     units = checks.whole_numbers("units", units)
     if not units:
@@ -275,7 +307,15 @@ def _recurrent(units, cell):
     return _CELLS[checks.choice("cell", cell, tuple(_CELLS))], units
 
 
-def recurrent_encoder(input_shape, code, *, units=(64,), cell="lstm", mask_value=None, code_activation=None):
+def recurrent_encoder(
+    input_shape: Sequence[int | None],
+    code: int,
+    *,
+    units: int | Sequence[int] = (64,),
+    cell: Literal["lstm", "gru"] = "lstm",
+    mask_value: float | None = None,
+    code_activation: str | Callable[..., Any] | None = None,
+) -> keras.Sequential:
     """Build recurrent layers, whose last state goes to a dense `code`: (B, L, features) -> (B, code).
 
     Parameters
@@ -313,7 +353,7 @@ def recurrent_encoder(input_shape, code, *, units=(64,), cell="lstm", mask_value
     return keras.Sequential(stack, name="encoder")
 
 
-def _mask_value(value):
+def _mask_value(value: float) -> float:
     try:
         return checks.number("mask_value", value)
     except ValueError as error:
@@ -323,7 +363,13 @@ def _mask_value(value):
         ) from None
 
 
-def recurrent_decoder(output_shape, code, *, units=(64,), cell="lstm"):
+def recurrent_decoder(
+    output_shape: Sequence[int],
+    code: int,
+    *,
+    units: int | Sequence[int] = (64,),
+    cell: Literal["lstm", "gru"] = "lstm",
+) -> keras.Sequential:
     """Build the code, given at every step -> recurrent layers -> dense: (B, code) -> (B, L, features).
 
     Srivastava et al. (2015), the unconditioned decoder.

@@ -8,6 +8,8 @@ import contextlib
 import math
 import numbers
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ import numpy as np
 PART_BYTES = 2**25
 
 
-def whole_number(name, value, *, least=1):
+def whole_number(name: str, value: Any, *, least: int = 1) -> int:
     """Return `value` as an int: a whole number of Python or NumPy, at least `least`; no bool, no float."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
@@ -25,14 +27,22 @@ def whole_number(name, value, *, least=1):
     return int(value)
 
 
-def whole_numbers(name, value, *, least=1):
+def whole_numbers(name: str, value: Any, *, least: int = 1) -> tuple[int, ...]:
     """Return whole numbers as a tuple; one number is taken for a tuple of one."""
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__") or getattr(value, "ndim", 1) == 0:
         value = (value,)
     return tuple(whole_number(name, item, least=least) for item in value)
 
 
-def number(name, value, *, least=None, most=None, above=None, below=None):
+def number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
     """Return `value` as a finite float, within the bounds given: `least` and `most` may be reached."""
     wanted = _interval(least, most, above, below)
     if isinstance(value, bool | np.bool_ | str | bytes):
@@ -53,7 +63,7 @@ def number(name, value, *, least=None, most=None, above=None, below=None):
     return result
 
 
-def _interval(least, most, above, below):
+def _interval(least: float | None, most: float | None, above: float | None, below: float | None) -> str:
     """Write bounds as a reader expects them: ">= 0", "in (0, 1]"."""
     low, high = (above if least is None else least), (below if most is None else most)
     if low is None and high is None:
@@ -65,36 +75,36 @@ def _interval(least, most, above, below):
     return f"in {'[' if above is None else '('}{low:g}, {high:g}{']' if below is None else ')'}"
 
 
-def share(name, value):
+def share(name: str, value: Any) -> float:
     """Return `value` as a float in [0, 1]: a probability, or a share of a whole."""
     return number(name, value, least=0, most=1)
 
 
-def inner_share(name, value):
+def inner_share(name: str, value: Any) -> float:
     """Return `value` as a float in (0, 1), without the ends."""
     return number(name, value, above=0, below=1)
 
 
-def flag(name, value):
+def flag(name: str, value: Any) -> bool:
     """Return `value` as a bool: one of Python's or NumPy's."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {_shown(value)}")
     return bool(value)
 
 
-def seed(name, value):
+def seed(name: str, value: Any) -> int | None:
     """Return `value` as an int, or None: a whole number >= 0, or None for a start that differs each time."""
     return None if value is None else whole_number(name, value, least=0)
 
 
-def choice(name, value, options):
+def choice(name: str, value: Any, options: Sequence[str]) -> str:
     """Return `value`, which must be one of `options`."""
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name} must be one of {', '.join(options)}; got {_shown(value)}")
     return value
 
 
-def sample_shape(name, value, forms=None):
+def sample_shape(name: str, value: Any, forms: Mapping[int, str] | None = None) -> tuple[int, ...]:
     """Return the shape of one sample as a tuple of whole numbers; one number is taken for a tuple of one.
 
     `forms`, {number of axes: what they are, as a text}, names the ranks that will do.
@@ -106,7 +116,7 @@ def sample_shape(name, value, forms=None):
     return shape
 
 
-def array(name, value):
+def array(name: str, value: Any) -> np.ndarray:
     """Return `value` as an ndarray of numbers or booleans; a memory map stays one, a frame becomes numbers.
 
     Raises
@@ -139,7 +149,7 @@ def array(name, value):
     return value
 
 
-def _frame_dtype(name, frame):
+def _frame_dtype(name: str, frame: Any) -> type[np.floating]:
     texts = [
         str(column) for column, dtype in frame.dtypes.items() if getattr(dtype, "kind", "O") not in "biuf"
     ]
@@ -153,7 +163,7 @@ def _frame_dtype(name, frame):
     )
 
 
-def samples(name, value, *, least=1):
+def samples(name: str, value: Any, *, least: int = 1) -> np.ndarray:
     """Return `value` as an array (n, ...) of numbers with at least `least` rows, each with a shape."""
     value = array(name, value)
     if value.ndim < 1 or len(value) < least or not value.size:
@@ -162,7 +172,7 @@ def samples(name, value, *, least=1):
     return value
 
 
-def codes(value, *, name="the codes", least=1, width=None):
+def codes(value: Any, *, name: str = "the codes", least: int = 1, width: int | None = None) -> np.ndarray:
     """Return codes as an array (n >= least, K), all finite; K is `width` where that is given."""
     value = array(name, value)
     if value.ndim != 2 or len(value) < least or not value.size or value.shape[1] != (width or value.shape[1]):
@@ -171,13 +181,13 @@ def codes(value, *, name="the codes", least=1, width=None):
     return finite(name, value, remedy=remedy)
 
 
-def shapes_agree(shape, other):
+def shapes_agree(shape: Sequence[int | None], other: Sequence[int | None]) -> bool:
     """Return whether two shapes are the same; None stands for any number."""
     pairs = zip(shape, other, strict=False)
     return len(shape) == len(other) and all(None in (a, b) or a == b for a, b in pairs)
 
 
-def parts(value, *, rows=None):
+def parts(value: np.ndarray, *, rows: int | None = None) -> Iterator[np.ndarray]:
     """Yield an array's rows in slices of about `PART_BYTES`, or of `rows`; views, so nothing is copied."""
     if rows is None:
         rows = max(1, PART_BYTES // max(1, value[:1].nbytes))
@@ -185,7 +195,7 @@ def parts(value, *, rows=None):
         yield value[start : start + rows]
 
 
-def extent(value):
+def extent(value: np.ndarray) -> tuple[float, float]:
     """Return the least and the greatest number of an array; both are NaN where it holds one."""
     if not value.size:
         return math.nan, math.nan
@@ -196,8 +206,12 @@ def extent(value):
 
 
 def finite(
-    name, value, *, remedy="drop or fill these rows, or mark them with likelihood=Masked(...)", first_row=0
-):
+    name: str,
+    value: np.ndarray,
+    *,
+    remedy: str = "drop or fill these rows, or mark them with likelihood=Masked(...)",
+    first_row: int = 0,
+) -> np.ndarray:
     """Return `value`, an array, where all its numbers are finite; `first_row` is the number of its first."""
     if value.size and value.dtype.kind not in "biu" and not all(map(math.isfinite, extent(value))):
         flat = np.atleast_1d(value)
@@ -214,7 +228,7 @@ def finite(
     return value
 
 
-def within(name, value, low, high, *, remedy):
+def within(name: str, value: np.ndarray, low: float, high: float, *, remedy: str) -> np.ndarray:
     """Return `value`, an array, where all its numbers are finite and from `low` to `high`."""
     finite(name, value, remedy=remedy)
     least, most = extent(value)
@@ -223,7 +237,7 @@ def within(name, value, low, high, *, remedy):
     return value
 
 
-def warn_of_scales(name, x):
+def warn_of_scales(name: str, x: np.ndarray) -> None:
     """Warn where the columns of a table, ndarray (n, d), differ so much in scale that the widest decide.
 
     That is where the largest standard deviation is above 10, and the variances differ by a factor of more
@@ -245,14 +259,14 @@ def warn_of_scales(name, x):
         )
 
 
-def _numbered(value):
+def _numbered(value: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     start = 0
     for part in parts(value):
         yield start, part
         start += len(part)
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     """Show a value as its user wrote it: NumPy's numbers without their type, long ones cut."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()

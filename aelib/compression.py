@@ -4,14 +4,21 @@ A code is rounded to multiples of a step. A range coder, that of the package *co
 each number about as many bits as a `Prior` says that it is worth.
 """
 
+from __future__ import annotations
+
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from constriction import stream
+from numpy.typing import ArrayLike
 
 from aelib import checks
+
+if TYPE_CHECKING:
+    from aelib.autoencoder import Autoencoder
 
 HEADER = struct.Struct("<2sBII")  # magic, version and flag, checksum, number of images
 PRIOR = struct.Struct("<Bfi")  # family, step, number of units
@@ -40,7 +47,7 @@ class Prior:
     scale: np.ndarray
 
     @classmethod
-    def fit(cls, codes, step):
+    def fit(cls, codes: ArrayLike, step: float) -> Self:
         """Fit both families to training codes, (n, K), and return the one that needs fewer bits for them."""
         codes = np.asarray(checks.array("codes", codes), np.float64)
         if codes.ndim != 2 or not codes.size:
@@ -54,10 +61,10 @@ class Prior:
             ("gaussian", grid.mean(axis=0), grid.std(axis=0)),
         )
         # A unit that never moves still gets a distribution; 0.1 steps cost it next to nothing.
-        priors = [cls(step, f, np.float32(m), np.float32(np.maximum(s, 0.1))) for f, m, s in fits]
+        priors = [cls(step, f, np.float32(m), np.float32(np.maximum(s, 0.1))) for f, m, s in fits]  # type: ignore[arg-type]
         return min(priors, key=lambda prior: len(prior.pack(prior.round(codes))))
 
-    def round(self, codes):
+    def round(self, codes: ArrayLike) -> np.ndarray:
         """Return the multiples of the step next to `codes`: (n, K) -> int32 (n, K)."""
         codes = np.asarray(checks.array("codes", codes), np.float64)
         if codes.ndim != 2 or codes.shape[1] != len(self.location):
@@ -71,31 +78,31 @@ class Prior:
             )
         return grid.astype(np.int32)
 
-    def _model(self, rows):
+    def _model(self, rows: int) -> tuple[Any, ...]:
         """Return the range coder's model, and its parameters for as many codes."""
         model = stream.model
         kind = model.QuantizedLaplace if self.family == "laplace" else model.QuantizedGaussian
         tiled = (np.tile(part.astype(np.float64), rows) for part in (self.location, self.scale))
         return kind(-LIMIT, LIMIT - 1), *tiled
 
-    def pack(self, grid):
+    def pack(self, grid: np.ndarray) -> bytes:
         """Entropy-code multiples of the step: int32 (n, K) -> bytes."""
         coder = stream.queue.RangeEncoder()
         coder.encode(grid.ravel(), *self._model(len(grid)))
         return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
 
-    def unpack(self, data, rows):
+    def unpack(self, data: bytes, rows: int) -> np.ndarray:
         """Return the multiples of the step that `pack` was given: bytes -> int32 (rows, K)."""
         words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
         return stream.queue.RangeDecoder(words).decode(*self._model(rows)).reshape(rows, -1)
 
-    def to_bytes(self):
+    def to_bytes(self) -> bytes:
         """Return the prior as bytes, eight a unit and nine more."""
         start = PRIOR.pack(FAMILIES.index(self.family), self.step, len(self.location))
         return start + self.location.astype("<f4").tobytes() + self.scale.astype("<f4").tobytes()
 
     @classmethod
-    def from_bytes(cls, data):
+    def from_bytes(cls, data: bytes) -> Self:
         """Read what `to_bytes` wrote; raises ValueError where it cannot be that."""
         if len(data) < PRIOR.size:
             raise ValueError(f"a prior has at least {PRIOR.size} bytes, got {len(data)}")
@@ -106,7 +113,7 @@ class Prior:
         return cls(step, FAMILIES[family], location, scale)
 
 
-def allocate_bits(variances, bits, *, most=16):
+def allocate_bits(variances: ArrayLike, bits: int, *, most: int = 16) -> np.ndarray:
     """Share out bits among the numbers of a code, so that the squared error of rounding is least.
 
     Each further bit halves a quantizer's step and leaves a quarter of its squared error, σ²·4⁻ᵇ (at high
@@ -150,7 +157,7 @@ def allocate_bits(variances, bits, *, most=16):
     return np.bincount(chosen // most, minlength=len(variances))
 
 
-def _checksum(model, prior, count, payload):
+def _checksum(model: Autoencoder, prior: Prior, count: int, payload: bytes) -> int:
     """Return a checksum of all that has to be right for decoding: the decoder's weights too."""
     total = zlib.crc32(struct.pack("<I", count) + prior.to_bytes() + payload)
     for weights in model.decoder.get_weights():
@@ -158,7 +165,9 @@ def _checksum(model, prior, count, payload):
     return total
 
 
-def encode_to_bytes(model, x, *, prior=None, step=None):
+def encode_to_bytes(
+    model: Autoencoder, x: Any, *, prior: Prior | None = None, step: float | None = None
+) -> bytes:
     """Compress images with an autoencoder: (n, ...) -> bytes.
 
     Parameters
@@ -182,14 +191,14 @@ def encode_to_bytes(model, x, *, prior=None, step=None):
     codes = model.encode(x)
     own = b""
     if prior is None:
-        prior = Prior.fit(codes, step)
+        prior = Prior.fit(codes, step)  # type: ignore[arg-type]
         own = prior.to_bytes()
     payload = prior.pack(prior.round(codes))
     flag = VERSION | (OWN_PRIOR if own else 0)
     return HEADER.pack(MAGIC, flag, _checksum(model, prior, len(codes), payload), len(codes)) + own + payload
 
 
-def decode_from_bytes(model, data, *, prior=None):
+def decode_from_bytes(model: Autoencoder, data: bytes, *, prior: Prior | None = None) -> np.ndarray:
     """Return the images that `encode_to_bytes` wrote: bytes -> ndarray (n, ...).
 
     Parameters

@@ -9,8 +9,11 @@ of zeros of padding "same" comes last, as in TensorFlow.
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from aelib import checks
@@ -18,7 +21,7 @@ from aelib import checks
 PADDINGS = ("valid", "same")
 
 
-def _axes(name, value, count, *, least=1):
+def _axes(name: str, value: int | Sequence[int], count: int, *, least: int = 1) -> tuple[int, ...]:
     """Return one whole number for each axis; a single one stands for all."""
     values = checks.whole_numbers(name, value, least=least)
     if np.ndim(value) == 0:
@@ -28,7 +31,7 @@ def _axes(name, value, count, *, least=1):
     return values
 
 
-def _convolved(size, kernel, stride, padding):
+def _convolved(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int]:
     """Return the size that a convolution gives one axis, and the zeros that it puts before it."""
     if padding == "valid":
         if kernel > size:
@@ -40,7 +43,7 @@ def _convolved(size, kernel, stride, padding):
     return out, max((out - 1) * stride + kernel - size, 0) // 2
 
 
-def _transposed(size, kernel, stride, padding, extra):
+def _transposed(size: int, kernel: int, stride: int, padding: str, extra: int | None) -> int:
     """Return the size that a transposed convolution gives one axis; `extra` is its output padding or None."""
     if extra is None:
         return size * stride if padding == "same" else (size - 1) * stride + max(kernel, stride)
@@ -56,8 +59,14 @@ def _transposed(size, kernel, stride, padding, extra):
 
 
 def output_shape(
-    input_shape, kernel_size, *, strides=1, padding="valid", transposed=False, output_padding=None
-):
+    input_shape: int | Sequence[int],
+    kernel_size: int | Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Literal["valid", "same"] = "valid",
+    transposed: bool = False,
+    output_padding: int | Sequence[int] | None = None,
+) -> Any:
     """Return the height and width that `Conv2D` or `Conv2DTranspose` gives, without the channels.
 
     Parameters
@@ -80,7 +89,7 @@ def output_shape(
     ValueError
         For what Keras refuses.
     """
-    count = 1 if np.ndim(input_shape) == 0 else len(input_shape)
+    count = 1 if np.ndim(input_shape) == 0 else len(input_shape)  # type: ignore[arg-type]
     sizes = _axes("input_shape", input_shape, count)
     kernels, steps = _axes("kernel_size", kernel_size, count), _axes("strides", strides, count)
     checks.choice("padding", padding, PADDINGS)
@@ -96,7 +105,13 @@ def output_shape(
     return out[0] if np.ndim(input_shape) == 0 else out
 
 
-def output_padding(input_shape, kernel_size, *, strides=1, padding="valid"):
+def output_padding(
+    input_shape: int | Sequence[int],
+    kernel_size: int | Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Literal["valid", "same"] = "valid",
+) -> int | tuple[int, ...] | None:
     """Return the `output_padding` with which a transposed convolution restores an input of this size.
 
     A convolution of stride s takes s different sizes to the same one; the number says which to come back to.
@@ -118,19 +133,19 @@ def output_padding(input_shape, kernel_size, *, strides=1, padding="valid"):
         If one axis has to leave it out and another must not.
     """
     options = {"strides": strides, "padding": padding}
-    small = output_shape(input_shape, kernel_size, **options)
+    small = output_shape(input_shape, kernel_size, **options)  # type: ignore[arg-type]
     n, m, k, s = np.broadcast_arrays(np.atleast_1d(input_shape), small, kernel_size, strides)
     extras = tuple((n - (m - 1) * s - (k if padding == "valid" else k % 2)).tolist())
     if (extras < s).all():
         return extras[0] if np.ndim(input_shape) == 0 else extras
-    if np.array_equal(output_shape(small, kernel_size, transposed=True, **options), input_shape):
+    if np.array_equal(output_shape(small, kernel_size, transposed=True, **options), input_shape):  # type: ignore[arg-type]
         return None
     raise ValueError(
         f"no output_padding restores {input_shape}: {extras} would, but Keras wants it < strides {strides}"
     )
 
 
-def _kernel(kernel, shape, channel):
+def _kernel(kernel: ArrayLike, shape: Sequence[int], channel: int) -> np.ndarray:
     """Read a kernel as (kh, kw, c_in, c_out) and check it against an image's shape."""
     kernel, shape = np.asarray(kernel), tuple(np.atleast_1d(shape).tolist())
     if kernel.ndim not in (2, 4) or kernel.size == 0 or not np.issubdtype(kernel.dtype, np.number):
@@ -146,7 +161,9 @@ def _kernel(kernel, shape, channel):
     return kernel.reshape(*kernel.shape[:2], *(kernel.shape[2:] or (1, 1)))
 
 
-def _joined(input_shape, kernel_size, strides, padding):
+def _joined(
+    input_shape: Sequence[int], kernel_size: Sequence[int], strides: Sequence[int], padding: str
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """List, for each axis, the indices (output, kernel, input) that a convolution joins."""
     for size, kernel, stride in zip(input_shape, kernel_size, strides, strict=True):
         out, before = _convolved(size, kernel, stride, padding)
@@ -156,7 +173,13 @@ def _joined(input_shape, kernel_size, strides, padding):
         yield o[inside], k[inside], i[inside]
 
 
-def convolution_matrix(kernel, input_shape, *, strides=1, padding="valid"):
+def convolution_matrix(
+    kernel: ArrayLike,
+    input_shape: Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Literal["valid", "same"] = "valid",
+) -> sparse.csr_array:
     """Build the matrix C for which ``C @ x.ravel()`` is ``Conv2D(x).ravel()``.
 
     ``C.T @ y.ravel()`` is then `Conv2DTranspose` with the same kernel array, and the convolution's gradient.
@@ -193,13 +216,20 @@ def convolution_matrix(kernel, input_shape, *, strides=1, padding="valid"):
     return sparse.coo_array((weights.ravel(), (row, column)), shape=shape).tocsr()
 
 
-def insert_zeros(y, kernel_size, *, strides=1, padding="valid", output_padding=None):
+def insert_zeros(
+    y: ArrayLike,
+    kernel_size: int | Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Literal["valid", "same"] = "valid",
+    output_padding: int | Sequence[int] | None = None,
+) -> np.ndarray:
     """Put zeros between and around pixels, the first half of `zero_inserted`, which tells of the arguments.
 
     The result is (H + kh − 1, W + kw − 1), or has the channels of `y` too, where (H, W) is the output's size.
     """
     y, options = np.asarray(y), {"strides": strides, "padding": padding}
-    shape = output_shape(y.shape[:2], kernel_size, transposed=True, output_padding=output_padding, **options)
+    shape = output_shape(y.shape[:2], kernel_size, transposed=True, output_padding=output_padding, **options)  # type: ignore[arg-type]
     kernels, steps = _axes("kernel_size", kernel_size, 2), _axes("strides", strides, 2)
     wide = np.zeros((*np.add(shape, kernels) - 1, *y.shape[2:]), y.dtype)
     # The forward pass reads `before` zeros first; going back, that much of the kernel's reach is cut off.
@@ -208,7 +238,14 @@ def insert_zeros(y, kernel_size, *, strides=1, padding="valid", output_padding=N
     return wide
 
 
-def zero_inserted(y, kernel, *, strides=1, padding="valid", output_padding=None):
+def zero_inserted(
+    y: ArrayLike,
+    kernel: ArrayLike,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Literal["valid", "same"] = "valid",
+    output_padding: int | Sequence[int] | None = None,
+) -> np.ndarray:
     """Transpose a convolution by inserting zeros: a convolution of stride 1 with the flipped kernel.
 
     Equals ``C.T @ y.ravel()``; most of its products have a factor 0, which `multiplications` counts.
@@ -228,13 +265,19 @@ def zero_inserted(y, kernel, *, strides=1, padding="valid", output_padding=None)
     y = np.asarray(y)
     weights = _kernel(kernel, y.shape, channel=3)
     options = {"strides": strides, "padding": padding, "output_padding": output_padding}
-    wide = insert_zeros(y.reshape(*y.shape[:2], -1), weights.shape[:2], **options)
+    wide = insert_zeros(y.reshape(*y.shape[:2], -1), weights.shape[:2], **options)  # type: ignore[arg-type]
     windows = np.lib.stride_tricks.sliding_window_view(wide, weights.shape[:2], axis=(0, 1))
     x = np.einsum("hwoyx,yxio->hwi", windows, weights[::-1, ::-1])  # (H, W, c_out, kh, kw) -> (H, W, c_in)
     return x[..., 0] if y.ndim == 2 else x
 
 
-def multiplications(input_shape, kernel_shape, *, strides=1, padding="valid"):
+def multiplications(
+    input_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Literal["valid", "same"] = "valid",
+) -> tuple[int, int]:
     """Count the multiplications of Cᵀy: directly, which is ``C.nnz``, and by `zero_inserted`.
 
     Both shapes are those of `convolution_matrix`: the image that the transposed convolution gives back.

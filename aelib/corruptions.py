@@ -4,6 +4,8 @@ Whole numbers and booleans come out in the layer's compute dtype, as floats do; 
 half precision knows too few probabilities.
 """
 
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
@@ -15,7 +17,7 @@ _register = keras.saving.register_keras_serializable("aelib")
 class _Corruption(keras.layers.Layer):
     """A random change of the input, made in training only; call with ``training=True`` to force it."""
 
-    def __init__(self, *, seed=None, **kwargs):
+    def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed = checks.seed("seed", seed)
         self.noise = keras.random.SeedGenerator(self.seed)
@@ -24,14 +26,14 @@ class _Corruption(keras.layers.Layer):
         x = ops.cast(x, self.compute_dtype)
         return self.corrupt(x) if training else x
 
-    def _uniform(self, shape):
+    def _uniform(self, shape: Any) -> Any:
         """Draw numbers from [0, 1)."""
         return keras.random.uniform(shape, dtype="float32", seed=self.noise)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"seed": self.seed}
 
 
@@ -61,15 +63,17 @@ class GaussianNoise(_Corruption):
     (True, False)
     """
 
-    def __init__(self, stddev, *, clip="auto", seed=None, **kwargs):
+    def __init__(
+        self, stddev: float, *, clip: Literal["auto"] | bool = "auto", seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(seed=seed, **kwargs)
         self.stddev = checks.number("stddev", stddev, least=0)
         if isinstance(clip, str) and clip == "auto":
             self.clip = clip
         else:
-            self.clip = checks.flag("clip, where it is not 'auto',", clip)
+            self.clip = checks.flag("clip, where it is not 'auto',", clip)  # type: ignore[assignment]
 
-    def corrupt(self, x):
+    def corrupt(self, x: Any) -> Any:
         """Return `x` with noise, of the same shape."""
         noise = keras.random.normal(ops.shape(x), dtype="float32", seed=self.noise)
         noisy = x + ops.cast(self.stddev * noise, x.dtype)
@@ -78,7 +82,7 @@ class GaussianNoise(_Corruption):
             return ops.where(unit_interval, ops.clip(noisy, 0.0, 1.0), noisy)
         return ops.clip(noisy, 0.0, 1.0) if self.clip else noisy
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"stddev": self.stddev, "clip": self.clip}
 
@@ -107,15 +111,15 @@ class MaskingNoise(_Corruption):
     (True, False)
     """
 
-    def __init__(self, rate, *, seed=None, **kwargs):
+    def __init__(self, rate: float, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         self.rate = checks.share("rate", rate)
 
-    def corrupt(self, x):
+    def corrupt(self, x: Any) -> Any:
         """Return `x` with a share `rate` of its features at 0."""
         return ops.where(self._uniform(ops.shape(x)) < self.rate, ops.zeros_like(x), x)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"rate": self.rate}
 
@@ -143,17 +147,17 @@ class SaltAndPepperNoise(_Corruption):
     (True, False)
     """
 
-    def __init__(self, rate, *, seed=None, **kwargs):
+    def __init__(self, rate: float, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         self.rate = checks.share("rate", rate)
 
-    def corrupt(self, x):
+    def corrupt(self, x: Any) -> Any:
         """Return `x` with a share ``rate / 2`` of its features at 0 and as many at 1."""
         draw = self._uniform(ops.shape(x))
         salted = ops.where(draw < self.rate, ops.ones_like(x), x)
         return ops.where(draw < self.rate / 2, ops.zeros_like(x), salted)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"rate": self.rate}
 
@@ -174,7 +178,7 @@ class PatchMasking(_Corruption):
     seed : int, optional
     """
 
-    def __init__(self, patch, rate, *, seed=None, **kwargs):
+    def __init__(self, patch: int, rate: float, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         self.patch = checks.whole_number("patch", patch)
         self.rate = checks.share("rate", rate)
@@ -187,7 +191,7 @@ class PatchMasking(_Corruption):
                 f"images must be tiled by patches of {self.patch}, got shape {tuple(input_shape)}"
             )
 
-    def mask(self, x):
+    def mask(self, x: Any) -> Any:
         """Draw a mask for `x`, 1 where a pixel is hidden: (B, H, W, 1)."""
         batch, height, width = ops.shape(x)[0], x.shape[1] // self.patch, x.shape[2] // self.patch
         draw = self._uniform((batch, height * width))
@@ -196,10 +200,10 @@ class PatchMasking(_Corruption):
         grid = ops.reshape(ops.cast(rank < hidden, x.dtype), (batch, height, width, 1))
         return ops.repeat(ops.repeat(grid, self.patch, axis=1), self.patch, axis=2)
 
-    def corrupt(self, x):
+    def corrupt(self, x: Any) -> Any:
         """Return `x` with the masked patches at 0."""
         return x * (1 - self.mask(x))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"patch": self.patch, "rate": self.rate}

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path, content):
+def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write `content`, str or bytes, to `path` so that no reader ever sees half of it."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

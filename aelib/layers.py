@@ -1,5 +1,8 @@
 """Layers that autoencoders need and Keras lacks: corruptions, sparse and random codes, tied weights."""
 
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
 import keras
 from keras import ops
 
@@ -23,7 +26,7 @@ __all__ = [
 _register = keras.saving.register_keras_serializable("aelib")
 
 
-def _at_least_float32(dtype):
+def _at_least_float32(dtype: str) -> str:
     """Return the dtype in which to draw and to compare: half precision is too coarse for both."""
     return keras.backend.result_type(dtype, "float32")
 
@@ -49,7 +52,7 @@ class Sampling(keras.layers.Layer):
     True
     """
 
-    def __init__(self, *, seed=None, **kwargs):
+    def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed = checks.seed("seed", seed)
         self.noise = keras.random.SeedGenerator(self.seed)
@@ -61,7 +64,7 @@ class Sampling(keras.layers.Layer):
         draw = keras.random.normal(ops.shape(mean), dtype=dtype, seed=self.noise)
         return ops.cast(mean + ops.exp(0.5 * log_var) * draw, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"seed": self.seed}
 
@@ -89,7 +92,7 @@ class KSparse(keras.layers.Layer):
     [[3.0, 0.0, 2.0]]
     """
 
-    def __init__(self, k, *, per="sample", **kwargs):
+    def __init__(self, k: int, *, per: Literal["sample", "batch"] = "sample", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.k = checks.whole_number("k", k)
         self.per = checks.choice("per", per, ("sample", "batch"))
@@ -126,7 +129,7 @@ class KSparse(keras.layers.Layer):
         """Return the shape of the input."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"k": self.k, "per": self.per}
 
@@ -145,18 +148,20 @@ class TiedDense(keras.layers.Layer):
     activation : str or callable, optional
     """
 
-    def __init__(self, source, *, activation=None, **kwargs):
+    def __init__(
+        self, source: keras.layers.Dense, *, activation: str | Callable[..., Any] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.source = self._checked(source)
         self.activation = keras.activations.get(activation)
 
     @staticmethod
-    def _checked(source):
+    def _checked(source: Any) -> Any:
         if getattr(source, "kernel", None) is None:
             raise ValueError(f"source must be a dense layer that has been built, got {source!r}")
         return source
 
-    def tie(self, source):
+    def tie(self, source: keras.layers.Dense) -> None:
         """Take the kernel of `source`, another dense layer, from now on."""
         tracker, locked = self._tracker, self._tracker.locked
         tracker.unlock()  # Keras locks the parts of a layer that has been built
@@ -177,7 +182,7 @@ class TiedDense(keras.layers.Layer):
         code = ops.cast(code, self.compute_dtype)
         return self.activation(ops.matmul(code, ops.transpose(self._kernel())) + self.bias)
 
-    def _kernel(self):
+    def _kernel(self) -> Any:
         """Return the source's kernel as floats, (D, K)."""
         kernel, mode = self.source.kernel, self.source.quantization_mode
         if mode in (None, "float8"):  # the latter stores floats, and rounds when it multiplies
@@ -194,7 +199,7 @@ class TiedDense(keras.layers.Layer):
         """Return the input's shape with as many features as the source reads."""
         return (*input_shape[:-1], self.source.kernel.shape[0])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         parts = {
             "source": keras.saving.serialize_keras_object(self.source),
@@ -203,12 +208,12 @@ class TiedDense(keras.layers.Layer):
         return super().get_config() | parts
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild the layer from `get_config`, with a source of its own; `retie` gives it the encoder's."""
         return cls(**config | {"source": keras.saving.deserialize_keras_object(config["source"])})
 
 
-def retie(decoder, encoder):
+def retie(decoder: keras.Model, encoder: keras.Model) -> None:
     """Tie the `TiedDense` layers of `decoder` to the layers of `encoder` that have their sources' names.
 
     Keras shares no layer between two models that it rebuilds: each tied layer comes with a source of its own.

@@ -1,6 +1,9 @@
 """How good a reconstruction is, in NumPy: figures per pixel and per image, and what to hold them against."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aelib import checks
 
@@ -11,12 +14,12 @@ _DROP = "drop or fill these rows"
 _WINDOW = 7
 
 
-def _numbers(name, value, *, remedy=_DROP):
+def _numbers(name: str, value: ArrayLike, *, remedy: str = _DROP) -> np.ndarray:
     """Return an array of finite numbers in double precision, (n >= 1, ...)."""
     return checks.finite(name, np.asarray(checks.samples(name, value), np.float64), remedy=remedy)
 
 
-def _pair(x, reconstruction, mask=None):
+def _pair(x: ArrayLike, reconstruction: ArrayLike, mask: ArrayLike | None = None) -> tuple[np.ndarray, ...]:
     """Return both in double precision, and which of their numbers count, bool; the others are 0 in both."""
     pair = {"x": checks.samples("x", x), "reconstruction": checks.samples("reconstruction", reconstruction)}
     shape, other = (part.shape for part in pair.values())
@@ -28,7 +31,7 @@ def _pair(x, reconstruction, mask=None):
     return *(checks.finite(name, part, remedy=_FILL) for name, part in pair.items()), observed
 
 
-def _observed(mask, shape):
+def _observed(mask: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
     """Return a mask in the shape of the data; without one, all is observed."""
     if mask is None:
         return np.ones(shape, bool)
@@ -48,7 +51,7 @@ def _observed(mask, shape):
     return mask
 
 
-def _peak(x, observed, data_range):
+def _peak(x: np.ndarray, observed: np.ndarray, data_range: float | None) -> float:
     """Return the range of the data, and refuse data that leave it."""
     if data_range is None:
         checks.within("x", x[observed], 0, 1, remedy=f"{_DIVIDE}, or say how wide they range: data_range=255")
@@ -63,7 +66,7 @@ def _peak(x, observed, data_range):
     return data_range
 
 
-def mse(x, reconstruction, *, mask=None):
+def mse(x: ArrayLike, reconstruction: ArrayLike, *, mask: ArrayLike | None = None) -> float:
     """Mean squared error per pixel: (n, ...), (n, ...) -> float.
 
     Parameters
@@ -77,7 +80,9 @@ def mse(x, reconstruction, *, mask=None):
     return float(np.sum(np.square(x - reconstruction)) / np.count_nonzero(observed))
 
 
-def squared_error_per_image(x, reconstruction, *, mask=None):
+def squared_error_per_image(
+    x: ArrayLike, reconstruction: ArrayLike, *, mask: ArrayLike | None = None
+) -> float:
     """Squared error summed over an image's pixels, averaged over the images; `mask` as in `mse`.
 
     The measure of Hinton and Salakhutdinov (2006).
@@ -86,7 +91,9 @@ def squared_error_per_image(x, reconstruction, *, mask=None):
     return float(np.sum(np.square(x - reconstruction)) / len(x))
 
 
-def bce(x, reconstruction, *, clip=1e-7, mask=None):
+def bce(
+    x: ArrayLike, reconstruction: ArrayLike, *, clip: float = 1e-7, mask: ArrayLike | None = None
+) -> float:
     """Binary cross-entropy in nats per pixel, natural logarithm: (n, ...), (n, ...) -> float.
 
     Parameters
@@ -107,14 +114,16 @@ def bce(x, reconstruction, *, clip=1e-7, mask=None):
     return float(-np.mean(terms[observed]))
 
 
-def bce_floor(x):
+def bce_floor(x: ArrayLike) -> float:
     """Return the least binary cross-entropy per pixel, in nats, that `x` allows: its own entropy."""
     x = checks.within("x", _numbers("x", x), 0, 1, remedy=_DIVIDE)
     inside = x[(x > 0) & (x < 1)]
     return float(-np.sum(inside * np.log(inside) + (1 - inside) * np.log1p(-inside)) / x.size)
 
 
-def psnr(x, reconstruction, *, data_range=None, mask=None):
+def psnr(
+    x: ArrayLike, reconstruction: ArrayLike, *, data_range: float | None = None, mask: ArrayLike | None = None
+) -> float:
     """Peak signal-to-noise ratio in dB: the mean of the figures of the single images.
 
     An image that is reproduced exactly has no finite ratio, and is refused.
@@ -139,7 +148,9 @@ def psnr(x, reconstruction, *, data_range=None, mask=None):
     return float(np.mean(20 * np.log10(peak) - 10 * np.log10(errors)))
 
 
-def ssim(x, reconstruction, *, data_range=None, mask=None):
+def ssim(
+    x: ArrayLike, reconstruction: ArrayLike, *, data_range: float | None = None, mask: ArrayLike | None = None
+) -> float:
     """Structural similarity, the mean of the figures of the single images: (n, H, W, C) -> float.
 
     Wang et al. (2004), as scikit-image computes it: a uniform window of 7 pixels.
@@ -172,7 +183,7 @@ def ssim(x, reconstruction, *, data_range=None, mask=None):
     return float(np.mean(figures))
 
 
-def delta_e(x, reconstruction):
+def delta_e(x: ArrayLike, reconstruction: ArrayLike) -> float:
     """Difference of colours by CIEDE2000, the mean over all pixels: RGB (n, H, W, 3) in [0, 1] -> float.
 
     As scikit-image computes it (Luo et al., 2001); a difference of about 1 can just be seen.
@@ -184,13 +195,13 @@ def delta_e(x, reconstruction):
     return float(np.mean(deltaE_ciede2000(rgb2lab(x), rgb2lab(reconstruction))))
 
 
-def _check_rgb(x):
+def _check_rgb(x: np.ndarray) -> None:
     if x.ndim != 4 or x.shape[-1] != 3:
         raise ValueError(f"x must be RGB images of shape (n >= 1, H, W, 3), got {x.shape}")
     checks.within("x", x, 0, 1, remedy=_DIVIDE)
 
 
-def colorfulness(x):
+def colorfulness(x: ArrayLike) -> float:
     """Return the mean colourfulness of RGB images (n, H, W, 3) in [0, 1]: 0 for grey, above 80 for gaudy.
 
     Hasler & Süsstrunk (2003), section 7, on their scale of 0 to 255.
@@ -203,7 +214,7 @@ def colorfulness(x):
     return float(np.mean(spread + 0.3 * offset))
 
 
-def pca_reconstruct(x_train, x, components):
+def pca_reconstruct(x_train: ArrayLike, x: ArrayLike, components: int) -> np.ndarray:
     """Reconstruct `x` from its first principal `components`, fitted on `x_train`; the shape of `x` is kept.
 
     The baseline of every chapter: the best linear autoencoder there is with a code of that size
@@ -222,7 +233,7 @@ def pca_reconstruct(x_train, x, components):
     return pca.inverse_transform(pca.transform(x.reshape(len(x), -1))).reshape(x.shape)
 
 
-def activity(codes, *, tolerance=1e-6):
+def activity(codes: ArrayLike, *, tolerance: float = 1e-6) -> dict[str, float]:
     """Describe how a code uses its units: (n, K) -> dict of float.
 
     Parameters
@@ -255,7 +266,7 @@ def activity(codes, *, tolerance=1e-6):
     }
 
 
-def active_units(means, *, threshold=0.01):
+def active_units(means: ArrayLike, *, threshold: float = 0.01) -> int:
     """Count the latents whose posterior mean varies over the data by more than `threshold`: (n, K) -> int.
 
     Burda et al. (2016), section 5.2. The others have collapsed: what they say does not depend on the sample.
@@ -267,7 +278,7 @@ def active_units(means, *, threshold=0.01):
     return int((means.var(axis=0) > threshold).sum())
 
 
-def frechet_distance(features, others):
+def frechet_distance(features: ArrayLike, others: ArrayLike) -> float:
     """Distance of two sets of features, each taken for a normal distribution: (n, d), (m, d) -> float.
 
     ‖μ₁ - μ₂‖² + tr(S₁ + S₂ - 2 (S₁ S₂)^½), squared units of a feature, with the unbiased estimates of the
@@ -285,12 +296,12 @@ def frechet_distance(features, others):
     return float(shift @ shift + np.trace(one) + np.trace(two) - 2 * root)
 
 
-def bits_per_pixel(data, images):
+def bits_per_pixel(data: bytes, images: ArrayLike) -> float:
     """Return the bits that each number of `images`, an array (n, H, W, C), costs in `data`, their bytes."""
     return 8 * len(data) / np.size(images)
 
 
-def singular_values(jacobians):
+def singular_values(jacobians: ArrayLike) -> np.ndarray:
     """Return the mean spectrum of the samples' Jacobians, falling: (n, K, D) -> (min(K, D),).
 
     How many of them stand out is the number of directions in which a code follows its input
@@ -302,7 +313,14 @@ def singular_values(jacobians):
     return np.linalg.svd(jacobians, compute_uv=False).mean(axis=0)
 
 
-def linear_probe(train, validation, test, *, penalties=(1e-1, 1e-2, 1e-3), max_iter=100):
+def linear_probe(
+    train: tuple[ArrayLike, ArrayLike],
+    validation: tuple[ArrayLike, ArrayLike],
+    test: tuple[ArrayLike, ArrayLike],
+    *,
+    penalties: float | Sequence[float] = (1e-1, 1e-2, 1e-3),
+    max_iter: int = 100,
+) -> float:
     """Return the test accuracy of a linear classifier on codes: the share of labels it gets right.
 
     Logistic regression (scikit-learn, L-BFGS) on features brought to mean 0 and variance 1 on the training

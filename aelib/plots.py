@@ -1,5 +1,8 @@
 """The book's figures: arrays in, Axes out. Nothing here computes a result, and nothing here shows one."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,12 +49,19 @@ STYLE = {
 }
 
 
-def use_style():
+def use_style() -> None:
     """Set the book's style for every figure that follows."""
     mpl.rcParams.update(STYLE)
 
 
-def image_rows(rows, *, columns=8, vmin=0.0, vmax=1.0, cmap=None):
+def image_rows(
+    rows: Mapping[str, Any],
+    *,
+    columns: int = 8,
+    vmin: float | None = 0.0,
+    vmax: float | None = 1.0,
+    cmap: str | None = None,
+) -> np.ndarray:
     """Draw rows of images under each other, so that a column compares one image's versions.
 
     Parameters
@@ -88,7 +98,15 @@ def image_rows(rows, *, columns=8, vmin=0.0, vmax=1.0, cmap=None):
     return axes
 
 
-def image_grid(images, *, columns=8, vmin=None, vmax=None, cmap=None, titles=()):
+def image_grid(
+    images: Any,
+    *,
+    columns: int = 8,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    cmap: str | None = None,
+    titles: Sequence[str] = (),
+) -> np.ndarray:
     """Draw images (n, H, W, 1 or 3) in reading order, with their titles if any; return Axes (r, c)."""
     columns = checks.whole_number("columns", columns)
     if not len(images):
@@ -106,7 +124,14 @@ def image_grid(images, *, columns=8, vmin=None, vmax=None, cmap=None, titles=())
     return axes
 
 
-def learning_curves(curves, *, scale=1.0, ylabel="loss", floor=None, ax=None):
+def learning_curves(
+    curves: Mapping[str, Any],
+    *,
+    scale: float = 1.0,
+    ylabel: str = "loss",
+    floor: float | None = None,
+    ax: plt.Axes | None = None,
+) -> plt.Axes:
     """Draw one line for each series of figures over the epochs.
 
     Parameters

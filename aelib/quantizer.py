@@ -1,6 +1,8 @@
 """Quantisation by a learnt codebook or by a fixed grid. Import the layers from `aelib.layers`."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -61,15 +63,15 @@ class VectorQuantizer(keras.layers.Layer):
 
     def __init__(
         self,
-        num_embeddings,
+        num_embeddings: int,
         *,
-        commitment=0.25,
-        decay=0.99,
-        restart_threshold=0.1,
-        from_data=False,
-        seed=None,
-        **kwargs,
-    ):
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        restart_threshold: float = 0.1,
+        from_data: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_embeddings = checks.whole_number("num_embeddings", num_embeddings, least=2)
         self.commitment = checks.number("commitment", commitment, least=0)
@@ -80,7 +82,7 @@ class VectorQuantizer(keras.layers.Layer):
         self.draws = keras.random.SeedGenerator(self.seed)
 
     @property
-    def _precision(self):
+    def _precision(self) -> str:
         return keras.backend.result_type(self.compute_dtype, "float32")
 
     def build(self, input_shape):
@@ -98,7 +100,7 @@ class VectorQuantizer(keras.layers.Layer):
         if self.from_data:
             self.started = self.add_weight(shape=(), initializer="zeros", name="started", **state)
 
-    def indices(self, x):
+    def indices(self, x: Any) -> Any:
         """Return which vector of the codebook is nearest to each of `x`: (B, ..., d) -> (B, ...), int32."""
         x = ops.cast(x, self._precision)
         flat = ops.reshape(x, (-1, x.shape[-1]))
@@ -108,7 +110,7 @@ class VectorQuantizer(keras.layers.Layer):
         )
         return ops.reshape(ops.cast(ops.argmin(distance, axis=1), "int32"), ops.shape(x)[:-1])
 
-    def lookup(self, indices):
+    def lookup(self, indices: Any) -> Any:
         """Return the vectors with these numbers: (B, ...), int -> (B, ..., d)."""
         return ops.take(self.codebook, indices, axis=0)
 
@@ -123,7 +125,7 @@ class VectorQuantizer(keras.layers.Layer):
             self._follow(ops.stop_gradient(x), indices)
         return ops.cast(x + ops.stop_gradient(chosen - x), self.compute_dtype)
 
-    def _follow(self, x, indices):
+    def _follow(self, x: Any, indices: Any) -> None:
         """Move every vector towards the mean of those that chose it.
 
         With the averages N' = γN + (1 - γ)n of the counts and m' = γm + (1 - γ)s of the sums, the vector is
@@ -148,7 +150,7 @@ class VectorQuantizer(keras.layers.Layer):
         """Return the shape of the input."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         own = ("num_embeddings", "commitment", "decay", "restart_threshold", "from_data", "seed")
         return super().get_config() | {name: getattr(self, name) for name in own}
@@ -185,7 +187,7 @@ class FiniteScalarQuantizer(keras.layers.Layer):
     15
     """
 
-    def __init__(self, levels, **kwargs):
+    def __init__(self, levels: int | Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         levels = checks.whole_numbers("every entry of levels", levels, least=3)
         self.num_embeddings = math.prod(levels)
@@ -199,7 +201,7 @@ class FiniteScalarQuantizer(keras.layers.Layer):
         self._basis = np.cumprod((1, *levels[:-1]))
 
     @property
-    def _precision(self):
+    def _precision(self) -> str:
         return keras.backend.result_type(self.compute_dtype, "float32")
 
     def build(self, input_shape):
@@ -210,7 +212,7 @@ class FiniteScalarQuantizer(keras.layers.Layer):
                 f"{self.levels}, got {tuple(input_shape)}: give the layer before as many units, or filters"
             )
 
-    def bound(self, x):
+    def bound(self, x: Any) -> Any:
         """Return what is to be rounded, in steps of one: (B, ..., d) -> (B, ..., d)."""
         levels = np.array(self.levels)
         # A little less than the whole range, lest the rounding at its ends goes one level too far.
@@ -227,7 +229,7 @@ class FiniteScalarQuantizer(keras.layers.Layer):
         rounded = bounded + ops.stop_gradient(ops.round(bounded) - bounded)
         return ops.cast(rounded / ops.cast(self._half, bounded.dtype), self.compute_dtype)
 
-    def codes_to_indices(self, codes):
+    def codes_to_indices(self, codes: Any) -> Any:
         """Return the number of each vector in the codebook: (B, ..., d), levels -> (B, ...), int32.
 
         It reads what the layer returned, not, as a `VectorQuantizer` does, the encoder's vectors too.
@@ -236,7 +238,7 @@ class FiniteScalarQuantizer(keras.layers.Layer):
         digits = ops.cast(ops.round(codes * ops.cast(self._half, codes.dtype)), "int32")
         return ops.sum((digits + ops.cast(self._half, "int32")) * ops.cast(self._basis, "int32"), axis=-1)
 
-    def indices_to_codes(self, indices):
+    def indices_to_codes(self, indices: Any) -> Any:
         """Return the vectors with these numbers: (B, ...), int -> (B, ..., d), levels in [-1, 1]."""
         indices = ops.cast(indices, "int32")[..., None]
         basis, levels = ops.cast(self._basis, "int32"), ops.cast(self.levels, "int32")
@@ -251,6 +253,6 @@ class FiniteScalarQuantizer(keras.layers.Layer):
         """Return the shape of the input."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
         return super().get_config() | {"levels": self.levels}

@@ -7,10 +7,13 @@ import hashlib
 import importlib
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -23,7 +26,7 @@ MAGIC, DIGEST = b"aelib.retrieval 2\n", 32  # begin a file: the digest is the SH
 _FILL = "drop or fill these rows before they are encoded"
 
 
-def _faiss(kind, threads):
+def _faiss(kind: str, threads: int) -> Any:
     """Return FAISS, which brings an OpenMP of its own and is imported late, or None where it is missing."""
     try:
         faiss = importlib.import_module("faiss")
@@ -38,16 +41,16 @@ def _faiss(kind, threads):
 class _Rows:
     """An array to which rows are added: its room doubles when it is full, so that n rows cost O(n)."""
 
-    def __init__(self, rows):
+    def __init__(self, rows: np.ndarray) -> None:
         self._room, self.ntotal = rows, len(rows)
         self.d = rows.shape[1]  # FAISS's names, as its own indices have them
 
     @property
-    def array(self):
+    def array(self) -> np.ndarray:
         """The rows, without the room that is free."""
         return self._room[: self.ntotal]
 
-    def reserve(self, count):
+    def reserve(self, count: int) -> None:
         """Make room for so many rows more."""
         wanted = self.ntotal + count
         if wanted > len(self._room):
@@ -55,7 +58,7 @@ class _Rows:
             grown[: self.ntotal] = self.array
             self._room = grown
 
-    def add(self, rows):
+    def add(self, rows: np.ndarray) -> None:
         """Copy rows behind those that are there."""
         self.reserve(len(rows))
         self._room[self.ntotal : self.ntotal + len(rows)] = rows
@@ -130,18 +133,18 @@ class Index:
             raise ValueError(f"nbits must be at most 16, got {self.nbits}: take a larger M for more bytes")
         self._engine = None  # `_Rows` of the codes, or FAISS's index of a lossy kind
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Return the number of codes in the index."""
         return 0 if self._engine is None else self._engine.ntotal
 
-    def _given(self, name, codes):
+    def _given(self, name: str, codes: Any) -> tuple[Any, int]:
         """Return codes in parts, as they are stored, and how many there are; 0 where that is not known."""
         if _is_array(codes):
             codes = self._checked(name, checks.array(name, codes))  # the whole of it, before a part is used
             return map(self._stored, checks.parts(codes)), len(codes)
         return self._batches(name, codes), 0
 
-    def _batches(self, name, codes):
+    def _batches(self, name: str, codes: Any) -> Iterator[np.ndarray]:
         from aelib import batches  # imports Keras, which an index of arrays does without
 
         first_row = 0
@@ -149,7 +152,7 @@ class Index:
             yield self._stored(self._checked(name, part, first_row))
             first_row += len(part)
 
-    def _checked(self, name, codes, first_row=0):
+    def _checked(self, name: str, codes: np.ndarray, first_row: int = 0) -> np.ndarray:
         """Return codes that fit into the index, or raise a ValueError."""
         if codes.ndim != 2 or not codes.size:
             raise ValueError(f"{name} must have shape (n >= 1, K >= 1), got {codes.shape}")
@@ -161,7 +164,7 @@ class Index:
             return codes
         return checks.finite(name, codes, remedy=_FILL, first_row=first_row)
 
-    def _stored(self, codes):
+    def _stored(self, codes: np.ndarray) -> np.ndarray:
         """Return a copy of codes as the index holds them."""
         if self.kind == "binary":
             return np.array(codes, order="C")
@@ -170,12 +173,12 @@ class Index:
             codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-30)
         return codes
 
-    def fit(self, codes):
+    def fit(self, codes: Any) -> Self:
         """Replace whatever the index holds by `codes`, (n, K); return the index."""
         self._engine = None
         return self.add(codes)
 
-    def add(self, codes):
+    def add(self, codes: Any) -> Self:
         """Add `codes`, (n, K), numbered on from those before; return the index.
 
         The cells of ``"ivf"`` and the quantizers of ``"pq"`` and ``"opq"`` are fitted to the codes that are
@@ -193,7 +196,7 @@ class Index:
             self._engine.add(part)
         return self
 
-    def _empty(self, codes):
+    def _empty(self, codes: np.ndarray) -> Any:
         """Return an engine for codes like these, with none in it."""
         if self.kind in PLAIN:
             return _Rows(codes[:0])
@@ -212,7 +215,7 @@ class Index:
         engine.train(codes)
         return engine
 
-    def _product_quantizer(self, faiss, codes):
+    def _product_quantizer(self, faiss: Any, codes: np.ndarray) -> Any:
         """Return FAISS's product quantizer, fitted to codes, with none in it."""
         count, width = codes.shape
         if self.kind == "pq" and width % self.M:
@@ -238,7 +241,7 @@ class Index:
         engine.train(codes)
         return engine
 
-    def search(self, queries, k):
+    def search(self, queries: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the `k` nearest codes of each query, the nearest first: (q, K) -> (q, k), (q, k).
 
         The first array holds Euclidean distances (float; for ``"pq"`` and ``"opq"`` to the quantized codes),
@@ -255,7 +258,7 @@ class Index:
         distances, indices = zip(*(self._nearest(part, k) for part in parts), strict=True)
         return np.concatenate(distances), np.concatenate(indices)
 
-    def _nearest(self, queries, k):
+    def _nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         faiss = _faiss(self.kind, self.threads)
         if self.kind == "binary":
             codes = self._engine.array
@@ -276,7 +279,7 @@ class Index:
         squared[indices < 0] = np.inf
         return np.sqrt(np.maximum(squared, 0)), indices  # rounding may have taken a 0 below 0
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the index to `path`, whole or not at all; nothing in the file is pickled."""
         if not len(self):
             raise ValueError("the index is empty: there is nothing to save")
@@ -290,7 +293,7 @@ class Index:
         files.write_atomically(path, MAGIC + digest + content.getvalue())
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> Self:
         """Read an index that `save` wrote; raises ValueError if it is damaged, cut short or no index.
 
         The digest in the file guards against accidents, not against forgers.
@@ -310,12 +313,12 @@ class Index:
         return index
 
 
-def _is_array(codes):
+def _is_array(codes: Any) -> bool:
     """Return whether codes come in one piece; what has no shape and is no list is read batch by batch."""
     return isinstance(codes, list | tuple) or (hasattr(codes, "shape") and hasattr(codes, "__len__"))
 
 
-def _joined(parts, count):
+def _joined(parts: Iterator[np.ndarray], count: int) -> np.ndarray:
     """Return all parts as one array."""
     first = next(parts)
     rows = _Rows(first)
@@ -325,7 +328,7 @@ def _joined(parts, count):
     return rows.array
 
 
-def _count_bits(codes, queries, k):
+def _count_bits(codes: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the `k` codes that differ from each query in the fewest bits, and in how many: no FAISS here."""
     distances, indices = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.int64)
     for i, query in enumerate(queries):
@@ -368,13 +371,13 @@ class ITQ:
     (100, 4)
     """
 
-    def __init__(self, bits, *, whiten=0.5, max_iter=50, seed=0):
+    def __init__(self, bits: int, *, whiten: float = 0.5, max_iter: int = 50, seed: int | None = 0) -> None:
         self.bits = checks.whole_number("bits", bits)
         self.whiten = checks.share("whiten", whiten)
         self.max_iter = checks.whole_number("max_iter", max_iter)
         self.seed = checks.seed("seed", seed)
 
-    def fit(self, codes):
+    def fit(self, codes: ArrayLike) -> Self:
         """Find the rotation for `codes`, (n >= 2, K), of which some 10,000 do; return self."""
         codes = checks.codes(codes, least=2).astype(np.float64)
         pca = PCA(min(self.bits, *codes.shape), random_state=self.seed).fit(codes)
@@ -394,7 +397,7 @@ class ITQ:
         self.mean, self.projection = pca.mean_, scaled @ rotation
         return self
 
-    def transform(self, codes):
+    def transform(self, codes: ArrayLike) -> np.ndarray:
         """Return the numbers whose signs are the bits: (n, K) -> float32 (n, bits)."""
         if not hasattr(self, "mean"):
             raise NotFittedError("there is no rotation yet: fit it to codes first")
@@ -403,7 +406,7 @@ class ITQ:
         return np.concatenate(parts).astype(np.float32)
 
 
-def binarize(codes, thresholds=None):
+def binarize(codes: ArrayLike, thresholds: ArrayLike | None = None) -> np.ndarray:
     """Turn codes into bits, 1 where a number is above its threshold: (n, K) -> uint8 (n, ⌈K/8⌉).
 
     `thresholds` is one number or (K,), by default 0: the bits are the signs. Give queries the thresholds of
@@ -420,7 +423,7 @@ def binarize(codes, thresholds=None):
     return np.concatenate([np.packbits(part > thresholds, axis=1) for part in checks.parts(codes)])
 
 
-def _relevant(labels, queries_labels, indices):
+def _relevant(labels: ArrayLike, queries_labels: ArrayLike, indices: ArrayLike) -> np.ndarray:
     """Return whether each answer has its query's label, bool (q, k); −1, no answer, never has."""
     labels, queries_labels, indices = map(np.asarray, (labels, queries_labels, indices))
     shapes = labels.shape, queries_labels.shape, indices.shape
@@ -437,7 +440,7 @@ def _relevant(labels, queries_labels, indices):
     return (labels[indices] == queries_labels[:, None]) & (indices >= 0)
 
 
-def precision_at_k(labels, queries_labels, indices):
+def precision_at_k(labels: ArrayLike, queries_labels: ArrayLike, indices: ArrayLike) -> float:
     """Share of the k answers that have their query's label, the mean over the queries.
 
     `labels` (n,) are those of the codes in the index, `queries_labels` (q,) those of the queries, `indices`
@@ -446,7 +449,7 @@ def precision_at_k(labels, queries_labels, indices):
     return float(_relevant(labels, queries_labels, indices).mean())
 
 
-def mean_average_precision(labels, queries_labels, indices):
+def mean_average_precision(labels: ArrayLike, queries_labels: ArrayLike, indices: ArrayLike) -> float:
     """Mean over the queries of the average precision of a ranking; arguments as in `precision_at_k`.
 
     The average precision of one query with R codes of its label in the index is the sum of the precision at
