@@ -3,11 +3,15 @@
 Their weights are stored beside this module. ``benchmarks/rulers.py`` trains them.
 """
 
+from collections.abc import Callable, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
+from numpy.typing import ArrayLike
 
 from aelib import checks, metrics
 
@@ -16,7 +20,7 @@ NAMES = ("mnist", "fashion_mnist")
 SHAPE, FEATURES, CLASSES = (28, 28, 1), 64, 10
 
 
-def build():
+def build() -> keras.Model:
     """Return the net of the rulers, untrained: images (B, 28, 28, 1) -> features (B, 64), logits (B, 10)."""
     x = keras.Input(SHAPE)
     h = layers.Conv2D(16, 4, strides=2, padding="same", activation="relu")(x)
@@ -25,7 +29,7 @@ def build():
     return keras.Model(x, [features, layers.Dense(CLASSES)(features)])
 
 
-def stored(name):
+def stored(name: str) -> Traversable:
     """Return the file with the weights of a ruler."""
     return resources.files("aelib.book") / "rulers" / f"{name}.npz"
 
@@ -49,7 +53,7 @@ class Ruler:
     (3, 64)
     """
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         if name not in NAMES:
             raise ValueError(f"there are rulers for {', '.join(NAMES)}; got {name!r}")
         self.name = name
@@ -57,7 +61,7 @@ class Ruler:
         with stored(name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             self.net.set_weights([arrays[key].astype("float32") for key in arrays])
 
-    def _describe(self, images):
+    def _describe(self, images: ArrayLike) -> list[np.ndarray]:
         images = checks.samples("images", images)
         if images.shape[1:] != SHAPE:
             raise ValueError(f"images must have the shape {('n', *SHAPE)}, got {images.shape}")
@@ -65,19 +69,21 @@ class Ruler:
         checks.within("images", images, 0, 1, remedy=remedy)
         return self.net.predict(images.astype("float32"), batch_size=500, verbose=0)
 
-    def features(self, images):
+    def features(self, images: ArrayLike) -> np.ndarray:
         """Return what the classifier decides by: (n, 28, 28, 1) in [0, 1] -> ndarray (n, 64)."""
         return self._describe(images)[0].astype("float64")
 
-    def probabilities(self, images):
+    def probabilities(self, images: ArrayLike) -> np.ndarray:
         """Return the classifier's probabilities of the ten classes: (n, 28, 28, 1) -> ndarray (n, 10)."""
         return ops.convert_to_numpy(ops.softmax(self._describe(images)[1]))
 
-    def distance(self, images, real):
+    def distance(self, images: ArrayLike, real: ArrayLike) -> float:
         """Return the Fréchet distance of two sets of images, (n, 28, 28, 1) and (m, 28, 28, 1)."""
         return metrics.frechet_distance(self.features(images), self.features(real))
 
-    def measure(self, sample, real, *, seeds=(0, 1, 2)):
+    def measure(
+        self, sample: Callable[..., Any], real: np.ndarray, *, seeds: Sequence[int] = (0, 1, 2)
+    ) -> tuple[float, float]:
         """Return the mean and the standard deviation of the distance of sets of samples from `real`.
 
         Parameters
@@ -96,7 +102,7 @@ class Ruler:
         values = [metrics.frechet_distance(features, known) for features in drawn]
         return float(np.mean(values)), float(np.std(values, ddof=1))
 
-    def floor(self, real, others):
+    def floor(self, real: np.ndarray, others: np.ndarray) -> float:
         """Return the distance of two sets of real images, which must be equally many.
 
         Draw them at random: the two halves of MNIST's test images, in their order, are by different writers.
