@@ -16,16 +16,16 @@ each_module = pytest.mark.parametrize("name", sorted(MODULES.keys() - ALIASES))
 
 
 def is_public(node):
-    """Return whether a node is a function for the users of a module or class, and no hook."""
-    named = isinstance(node, ast.FunctionDef) and node.name not in HOOKS
-    return named and (node.name == "__init__" or not node.name.startswith("_"))
+    """Return whether a node is a function for the users of a module or class."""
+    return isinstance(node, ast.FunctionDef) and (node.name == "__init__" or not node.name.startswith("_"))
 
 
 def functions(name):
     """Yield (class or None, function) for the public ones; of private classes too, which others extend."""
     for node in MODULES[name].body:
         if isinstance(node, ast.ClassDef):
-            yield from ((node.name, child) for child in node.body if is_public(child))
+            methods = [child for child in node.body if is_public(child) and child.name not in HOOKS]
+            yield from ((node.name, method) for method in methods)
         elif is_public(node):
             yield None, node
 
