@@ -31,12 +31,13 @@ from aelib import anomaly, blocks, checks
 from aelib.estimators import AutoencoderDetector, AutoencoderImputer, AutoencoderTransformer
 from aelib.likelihoods import Gaussian, Mixed
 
+ONE_STEP = {"epochs": 1, "batch_size": 1_000, "hidden": 8}
 SKIPPED = {"check_array_api_input": "arrays other than NumPy's are not promised: the nets run in Keras"}
 
 
 @pytest.fixture
 def eager():
-    """Each check trains several nets for one epoch: tracing them would take longer than training them."""
+    """Each check trains several nets for one step: tracing them would take longer than training them."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
@@ -47,10 +48,10 @@ def eager():
 @pytest.mark.filterwarnings("ignore:.*rows held out:UserWarning", "ignore:Even though the:UserWarning")
 @parametrize_with_checks(
     [
-        AutoencoderTransformer(epochs=1),
-        AutoencoderDetector(epochs=1),
-        AutoencoderDetector(epochs=1, contamination=0.1, missing="mask"),
-        AutoencoderImputer(epochs=1),
+        AutoencoderTransformer(**ONE_STEP),
+        AutoencoderDetector(**ONE_STEP),
+        AutoencoderDetector(contamination=0.1, missing="mask", **ONE_STEP),
+        AutoencoderImputer(**ONE_STEP),
     ]
 )
 def test_scikit_learns_own_check(estimator, check):
