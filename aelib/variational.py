@@ -339,10 +339,15 @@ class ConditionalVariationalAutoencoder(VariationalAutoencoder):
     def _reconstructed(self, x: Any, batch_size: int) -> Any:
         return self._decoded([self._encoded(x, batch_size), x["condition"]], batch_size)
 
-    def sample(self, condition: Any, *, seed: int | None = None) -> np.ndarray:  # type: ignore[override]
-        """Return the mean of the data for a code from the prior, one for each condition: ndarray (n, ...)."""
+    def sample(self, condition: Any, *, seed: int | None = None, prior: Any = None) -> np.ndarray:
+        """Return the mean of the data for a code from the prior, one for each condition: ndarray (n, ...).
+
+        `prior` takes the place of the model's own, as in `VariationalAutoencoder.sample`.
+        """
         condition = batches.as_array("the condition", condition)
-        return self.decode(self._drawn(len(condition), checks.seed("seed", seed), condition), condition)
+        n, seed = len(condition), checks.seed("seed", seed)
+        codes = self._drawn(n, seed, condition) if prior is None else prior.sample(n, seed=seed)
+        return self.decode(codes, condition)
 
     def interpolate(self, start: Any, end: Any, *, steps: int = 8) -> np.ndarray:
         """Decode codes on the line from each `start` to its `end`, under `start`'s condition."""

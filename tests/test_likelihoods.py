@@ -241,6 +241,7 @@ def test_shapes_of_data_and_of_output_belong_together(case):
     assert likelihood.raw_shape(case.target.shape) == case.raw.shape
     assert likelihood.data_shape(case.raw.shape) == case.target.shape
     assert likelihood.raw_shape((None, D)) == (None, case.raw.shape[-1])
+    assert likelihood.data_shape(likelihood.raw_shape((None, None))) == (None, None)
     for bad in (case.raw[..., :-1], case.raw[:, 0], case.raw[:, :, None]):
         with pytest.raises(ValueError, match=rf"{type(likelihood).__name__} expects an output of shape"):
             likelihood.nll(case.target, bad)

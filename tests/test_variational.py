@@ -286,6 +286,9 @@ def test_a_conditional_model_tells_the_classes_apart(prior, tmp_path):
     sampled = model.sample(LABELS[:4], seed=1)
     np.testing.assert_allclose(sampled, GIVEN["x"][:4], atol=0.15)  # all of x is in its class
     np.testing.assert_allclose(model.reconstruct(GIVEN), GIVEN["x"], atol=0.15)
+    fitted = priors.MixturePrior(2, seed=0).fit(model.encode(GIVEN))
+    by_mixture = model.decode(fitted.sample(4, seed=1), LABELS[:4])
+    np.testing.assert_array_equal(model.sample(LABELS[:4], seed=1, prior=fitted), by_mixture)
     assert model.encode(GIVEN).shape == (48, 2)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -101,7 +101,8 @@ class Likelihood(keras.layers.Layer):
 
     def data_shape(self, raw_shape: Sequence[Any]) -> tuple[Any, ...]:
         """Return the shape of data for which the decoder's output has `raw_shape`, batch axis included."""
-        return (*raw_shape[:-1], raw_shape[-1] // self.outputs_per_feature)
+        last = raw_shape[-1]
+        return (*raw_shape[:-1], None if last is None else last // self.outputs_per_feature)
 
     def split(self, raw: Any) -> list[Any]:
         """Part the raw numbers of the features: (B, ..., P·D) -> P tensors (B, ..., D)."""
