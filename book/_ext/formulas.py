@@ -16,6 +16,16 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r'<m([io])( mathvariant="([a-z-]+)")?([^>]*)>([^<]*)</m\1>')
+# What HTML does not need, and the formula's source, which would double its weight.
+_NEEDLESS = re.compile(
+    r' xmlns="[^"]*"|</?semantics>|<annotation.*?</annotation>', re.DOTALL
+)
+# TeX leaves a thin space between a function's name and its argument, or a factor before it, unless a bracket stands there.
+_THIN = '<mspace width="0.1667em"/>'
+_AFTER_NAME = re.compile(r"(<mo>\u2061</mo>)(?!</|<mo[^>]*>[^∫∑∏])")
+_BEFORE_NAME = re.compile(
+    r"(</m(?:i|n|frac|su[bp]|subsup|row|over)>|[)\]]</mo>)(?=<mi[^>]*>\w+</mi><mo>\u2061</mo>)"
+)
 # Where Unicode's styled letters begin: capitals, small letters, digits, Greek capitals, Greek small letters.
 _STYLES = {
     "bold": (0x1D400, 0x1D41A, 0x1D7CE, 0x1D6A8, 0x1D6C2),
@@ -40,7 +50,9 @@ def engine():
     from py_mini_racer import MiniRacer
 
     context = MiniRacer()
-    context.eval(resources.files("sphinxcontrib").joinpath("katex.min.js").read_text("utf-8"))
+    context.eval(
+        resources.files("sphinxcontrib").joinpath("katex.min.js").read_text("utf-8")
+    )
     context.eval(
         "function typeset(tex, display) { try { return katex.renderToString(tex, {displayMode: display,"
         " output: 'mathml', strict: 'error'}) } catch (error) { return '!' + error.message } }"
@@ -71,7 +83,11 @@ def mathml(tex, *, display=False, location=None):
     answer = engine()(tex, display)
     if answer.startswith("!"):
         logger.warning("a formula cannot be typeset: %s", answer[1:], location=location)
-    return _TOKEN.sub(_token, answer.removeprefix('<span class="katex">').removesuffix("</span>"))
+    answer = answer.removeprefix('<span class="katex">').removesuffix("</span>")
+    answer = _BEFORE_NAME.sub(
+        rf"\1{_THIN}", _AFTER_NAME.sub(rf"\1{_THIN}", _NEEDLESS.sub("", answer))
+    )
+    return _TOKEN.sub(_token, answer)
 
 
 def visit_inline(self, node):
@@ -84,7 +100,11 @@ def visit_block(self, node):
     """Write a displayed formula, which scrolls by itself where the screen is narrow."""
     self.body.append(self.starttag(node, "div", CLASS="formula"))
     tex = node.astext()
-    parts = [tex] if node.get("nowrap") or "\\begin{" in tex else [part for part in tex.split("\n\n") if part.strip()]
+    parts = (
+        [tex]
+        if node.get("nowrap") or "\\begin{" in tex
+        else [part for part in tex.split("\n\n") if part.strip()]
+    )
     self.body += [mathml(part, display=True, location=node) for part in parts]
     if number := node.get("number"):
         self.body.append(f'<span class="eqno">({number})</span>')
@@ -101,12 +121,13 @@ def write_font(app, exception):
     characters = set()
     for page in Path(app.outdir).rglob("*.html"):
         for formula in re.findall(r"<math.*?</math>", page.read_text("utf-8"), re.DOTALL):
-            formula = re.sub(r"<annotation.*?</annotation>", "", formula, flags=re.DOTALL)
             characters |= set(html.unescape(re.sub(r"<[^>]*>", "", formula)))
     # Letters stand in <mi> as plain ones, which a browser shows in italics.
     characters |= {styled_italic(letter) for letter in characters}
-    options = subset.Options(flavor="woff2", layout_features=["*"], hinting=False)
-    font = subset.load_font(str(resources.files("ziamath").joinpath("fonts/STIXTwoMath-Regular.ttf")), options)
+    options = subset.Options(flavor="woff2", layout_features=["ssty"], hinting=False)
+    font = subset.load_font(
+        str(resources.files("ziamath").joinpath("fonts/STIXTwoMath-Regular.ttf")), options
+    )
     cutter = subset.Subsetter(options)
     cutter.populate(text="".join(sorted(characters)))
     cutter.subset(font)
@@ -115,7 +136,12 @@ def write_font(app, exception):
 
 def styled_italic(letter):
     """Return the italic letter that a browser shows for a plain one in a formula."""
-    for begin, first, size in ((0x1D434, "A", 26), (0x1D44E, "a", 26), (0x1D6E2, "Α", 25), (0x1D6FC, "α", 25)):
+    for begin, first, size in (
+        (0x1D434, "A", 26),
+        (0x1D44E, "a", 26),
+        (0x1D6E2, "Α", 25),
+        (0x1D6FC, "α", 25),
+    ):
         place = ord(letter) - ord(first)
         if 0 <= place < size:
             return "ℎ" if letter == "h" else chr(begin + place)
@@ -124,6 +150,8 @@ def styled_italic(letter):
 
 def setup(app):
     """Register the renderer, and the font."""
-    app.add_html_math_renderer("mathml", inline_renderers=(visit_inline, None), block_renderers=(visit_block, None))
+    app.add_html_math_renderer(
+        "mathml", inline_renderers=(visit_inline, None), block_renderers=(visit_block, None)
+    )
     app.connect("build-finished", write_font)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
