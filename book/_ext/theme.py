@@ -2,9 +2,26 @@
 
 
 def set_options(app, config):
+    """Give the options of Furo."""
     config.html_theme_options = {"footer_icons": [], "sidebar_hide_name": False}
 
 
+def set_dark_code(app):
+    """Name the colours of code in the dark; the theme makes the option known only after `_config.yml` is read."""
+    app.config.pygments_dark_style = "a11y-dark"
+
+
+def mend_roles(app, pagename, templatename, context, doctree):
+    """Give the bibliography's entries the role of list items: their own was dropped from the standard."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            ' role="doc-biblioentry"', ' role="listitem"'
+        )
+
+
 def setup(app):
+    """Register the three, after Jupyter Book's hook and before the theme's."""
     app.connect("config-inited", set_options, priority=900)
+    app.connect("html-page-context", mend_roles)
+    app.connect("builder-inited", set_dark_code, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
