@@ -6,6 +6,7 @@ Uses the Chromium of the system (Debian's package `chromium`), which `playwright
 import io
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
 PATIENCE = 1_200_000  # milliseconds: a busy machine is slow, not wrong
 STATIC = Path(__file__).parents[1] / "book" / "_static"
+sys.path.append(str(STATIC.parent / "_ext"))
+import light  # noqa: E402
+
 # A page in the book's style, and the boxes that a notebook's output sits in.
 PAGE = """<!doctype html><html lang="en"><head>
 <meta charset="utf-8"><title>figures</title>
@@ -427,3 +431,43 @@ def test_what_shuts_readers_out_is_found(axe, tmp_path):
     )
     found = {name for name, _ in axe(tmp_path / "page.html")}
     assert {"image-alt", "html-has-lang"} <= found
+
+
+# The styles of up to three elements of each kind.
+STYLES = """async () => {
+    await document.fonts.ready;
+    const seen = new Map(), styles = [];
+    for (const node of document.querySelectorAll("body, body *:not(math *)")) {
+        const kind = `${node.tagName}.${node.getAttribute("class")}`;
+        seen.set(kind, (seen.get(kind) ?? 0) + 1);
+        if (seen.get(kind) > 3) continue;
+        for (const part of [null, "::before", "::after"]) {
+            const style = getComputedStyle(node, part);
+            const names = [...style].filter((name) => !name.startsWith("--"));
+            const all = names.map((name) => `${name}: ${style.getPropertyValue(name)}`);
+            styles.push([kind, part, ...all].join("; "));
+        }
+    }
+    return styles;
+}"""
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+@pytest.mark.parametrize("chapter", ["index.html", "search.html", "types/basic.html", "reference/api.html"])
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
+def test_the_purged_sheet_looks_like_the_whole(browser, chapter, theme, width):
+    """The page's one sheet against the sheets that it was made of."""
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=theme)
+    page.set_default_timeout(PATIENCE)
+    page.goto((BUILT / chapter).as_uri())
+    page.add_style_tag(content="*, ::before, ::after { transition: none !important }")
+    purged = page.evaluate(STYLES)
+    page.evaluate("document.querySelector('link[rel=stylesheet]').remove()")
+    unstyled = page.evaluate(STYLES)
+    for file in light.sheets(BUILT / "_static"):
+        page.add_style_tag(url=file.as_uri())
+    whole = page.evaluate(STYLES)
+    page.close()
+    assert len(whole) > 100
+    assert unstyled != whole
+    assert [pair for pair in zip(purged, whole, strict=True) if pair[0] != pair[1]] == []

@@ -1,6 +1,7 @@
 """Keep pages light: one style sheet with the rules that some page uses, no script without a use, small pictures."""
 
 import html
+import io
 import re
 from pathlib import Path
 
@@ -133,16 +134,17 @@ def small(file):
             r'viewBox="[\d.-]+ [\d.-]+ ([\d.]+) ([\d.]+)"', file.read_text("utf-8")
         )
         return file, (round(float(box[1])), round(float(box[2])))
-    small = file.with_suffix(".webp")
+    packed = file.with_suffix(".webp")
     with Image.open(file) as picture:
-        if file.suffix == ".png" and not (
-            small.exists() and small.stat().st_mtime >= file.stat().st_mtime
-        ):
-            preview = (file.parent.parent / "_static" / "gallery" / file.name).exists()
-            picture.save(small, lossless=not preview, quality=80, method=4)
-        if small.exists() and small.stat().st_size < file.stat().st_size:
-            file = small
-        return file, picture.size
+        if not packed.exists() or packed.stat().st_mtime < file.stat().st_mtime:
+            picture.save(packed, lossless=True, quality=80, method=4)
+            if (
+                file.parent.parent / "_static" / "gallery" / file.name
+            ).exists():  # a preview, not a figure
+                coarse = io.BytesIO()
+                picture.convert("RGB").save(coarse, "webp", quality=80, method=4)
+                packed.write_bytes(min(packed.read_bytes(), coarse.getvalue(), key=len))
+        return min(packed, file, key=lambda f: f.stat().st_size), picture.size
 
 
 def lighten_pictures(page, text, cache):
