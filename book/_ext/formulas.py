@@ -15,7 +15,7 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
-_TOKEN = re.compile(r'<m([io])( mathvariant="([a-z-]+)")?([^>]*)>([^<]*)</m\1>')
+_TOKEN = re.compile(r'<m(i|o|n|text)( mathvariant="([a-z-]+)")?([^>]*)>([^<]*)</m\1>')
 # What HTML does not need, and the formula's source, which would double its weight.
 _NEEDLESS = re.compile(
     r' xmlns="[^"]*"|</?semantics>|<annotation.*?</annotation>', re.DOTALL
@@ -87,7 +87,8 @@ def mathml(tex, *, display=False, location=None):
     answer = _BEFORE_NAME.sub(
         rf"\1{_THIN}", _AFTER_NAME.sub(rf"\1{_THIN}", _NEEDLESS.sub("", answer))
     )
-    return _TOKEN.sub(_token, answer)
+    # The macron that KaTeX writes is cut for letters of text, and would touch the letter under it.
+    return _TOKEN.sub(_token, answer.replace("ˉ", "‾"))
 
 
 def visit_inline(self, node):
