@@ -453,7 +453,9 @@ STYLES = """async () => {
 
 
 @pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
-@pytest.mark.parametrize("chapter", ["index.html", "search.html", "types/basic.html"])
+@pytest.mark.parametrize(
+    "chapter", ["index.html", "search.html", "types/basic.html", "foundations/bottleneck.html"]
+)
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
 def test_the_purged_sheet_looks_like_the_whole(browser, chapter, theme, width):
     """The page's one sheet against the sheets that it was made of."""

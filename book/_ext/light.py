@@ -18,7 +18,7 @@ SHEETS = (
     "style.css",
     "interactive.css",
 )
-#: What scripts add to a page after it is built.
+#: What scripts add to a page after it is built, besides the classes that interactive.js names.
 ADDED = {
     "button",
     "input",
@@ -170,14 +170,17 @@ def lighten_files(app, exception):
     """Write the sheet, and the pictures."""
     if exception or app.builder.format != "html":
         return
-    used, pictures = [], {}
+    static, used, pictures = Path(app.outdir, "_static"), [], {}
+    added = ADDED | {
+        f".{name}"
+        for name in re.findall(r"ae-[a-z]+", (static / "interactive.js").read_text("utf-8"))
+    }
     for page in sorted(Path(app.outdir).rglob("*.html")):
         text = page.read_text("utf-8")
         lighter = lighten_pictures(page, text, pictures)
         if lighter != text:
             page.write_text(lighter, "utf-8")
-        used.append(names(lighter) | ADDED)
-    static = Path(app.outdir, "_static")
+        used.append(names(lighter) | added)
     css = "\n".join(file.read_text("utf-8") for file in sheets(static))
     rules = tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True)
     (static / "book.css").write_text(purge(rules, used), "utf-8")

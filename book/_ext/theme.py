@@ -12,11 +12,13 @@ def set_dark_code(app):
 
 
 def mend_roles(app, pagename, templatename, context, doctree):
-    """Give the bibliography's entries the role of list items: their own was dropped from the standard."""
+    """Mend what the writers of the bibliography and of folded cells put into a page."""
     if "body" in context:
-        context["body"] = context["body"].replace(
+        body = context["body"].replace(
             ' role="doc-biblioentry"', ' role="listitem"'
-        )
+        )  # a role dropped since
+        # The name of a control must hold the words that are seen on it.
+        context["body"] = body.replace(' aria-label="Toggle hidden content"', "")
 
 
 def setup(app):

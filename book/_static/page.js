@@ -16,10 +16,14 @@
   }
   const boxes = document.querySelectorAll("pre, .formula, .table-wrapper, .cell_output .output, .sidebar-scroll, .toc-scroll");
   const watch = new ResizeObserver((entries) => {
-    for (const { target } of entries) {
-      const scrolls = target.scrollWidth > target.clientWidth || target.scrollHeight > target.clientHeight;
-      if (scrolls) target.tabIndex = 0;
-      else target.removeAttribute("tabindex");
+    // Measure all before any changes, or the browser lays the page out anew for each.
+    const boxes = entries.map(({ target: box }) => [
+      box,
+      box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight,
+    ]);
+    for (const [box, scrolls] of boxes) {
+      if (scrolls) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
     }
   });
   boxes.forEach((box) => watch.observe(box));
