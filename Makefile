@@ -2,7 +2,7 @@
 PYTHON ?= python3
 LOCK ?= requirements.txt
 BIN := .venv/bin
-GENERATED := book/_static/mathjax/tex-svg-full.js book/reference/results_tables.txt
+GENERATED := book/reference/results_tables.txt
 PAGES := $(filter-out $(GENERATED) book/_static/gallery/%,$(shell find book -name .ipynb_checkpoints -prune -o -type f -print))
 QUICK := AELIB_PROFILE=quick AELIB_DATA_DIR= AELIB_CACHE_DIR=$(CURDIR)/_build/no-data AELIB_PROGRESS=0 TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore::DeprecationWarning
 # Two processes side by side, so each has one core to itself.
@@ -16,9 +16,6 @@ _build/html/index.html: .venv/.installed $(GENERATED) _config.yml _toc.yml $(PAG
 	$(BIN)/jupyter-book build book --config _config.yml --toc $(CURDIR)/_toc.yml --path-output . -W --keep-going --quiet
 	@touch $@
 
-book/_static/mathjax/tex-svg-full.js: .venv/.installed
-	@mkdir -p $(@D) && cp .venv/lib/python*/site-packages/sphinx-mathjax-offline/static/mathjax/tex-svg-full.js $@
-
 book/reference/results_tables.txt: .venv/.installed tools/results_page.py $(wildcard book/results/*/*.json book/*/*.ipynb)
 	$(BIN)/python -m tools.results_page
 
@@ -27,7 +24,7 @@ book/reference/results_tables.txt: .venv/.installed tools/results_page.py $(wild
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps -e . && touch $@
 
 read: book
-	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
+	$(BIN)/python -m tools.read
 
 test: lint unit notebooks
 

@@ -1,5 +1,6 @@
 """The book's own rules. Each is a function that lists what is wrong, and each is shown to find a fault."""
 
+import gzip
 import json
 import os
 import re
@@ -9,7 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+import tinycss2
 import yaml
 
 from aelib import results
@@ -17,6 +20,10 @@ from tools import execute
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
+BUILT = ROOT / "_build" / "html"
+sys.path.append(str(BOOK / "_ext"))
+import light  # noqa: E402
+
 NOTEBOOKS = execute.chapters()
 PAGES = sorted(p for p in BOOK.rglob("*") if p.suffix in (".md", ".ipynb") and "_build" not in p.parts)
 BIB_KEYS = set(re.findall(r"^@\w+\{([^,]+),", (BOOK / "references.bib").read_text("utf-8"), re.MULTILINE))
@@ -234,6 +241,40 @@ def test_a_pending_chapter_says_so(tmp_path):
         assert pages == [waiting]
 
 
+@pytest.mark.parametrize("repository", ["", "Somebody/book"])
+def test_a_page_names_addresses_where_the_book_has_one(tmp_path, repository):
+    """Tiny pages, built with and without the name of a repository."""
+    (tmp_path / "_static" / "gallery").mkdir(parents=True)
+    (tmp_path / "_static" / "gallery" / "one.png").write_bytes(b"")
+    (tmp_path / "one.md").write_text('# Page "one"\n\nSaid *first*: a < b.\n\nSecond.\n')
+    (tmp_path / "index.md").write_text("# Index\n\nAll.\n\n```{toctree}\none\ntwo\n```\n")
+    cells = [nbformat.v4.new_markdown_cell("# Two\n\nA notebook.")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "two.ipynb")
+    options = (
+        f"root_doc=index html_theme=furo extensions=myst_nb,theme,around templates_path={BOOK}/_templates"
+    )
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-C", "-D", "nb_execution_mode=off"]
+    command += [part for option in options.split() for part in ("-D", option)]
+    environment = os.environ | {"PYTHONPATH": str(BOOK / "_ext"), "GITHUB_REPOSITORY": repository}
+    subprocess.run([*command, ".", "_out"], cwd=tmp_path, env=environment, check=True)
+    page = (tmp_path / "_out" / "one.html").read_text("utf-8")
+    assert '<meta name="description" content="Said first: a &lt; b.">' in page
+    base = "https://somebody.github.io/book/"
+    named = [
+        f'<link rel="canonical" href="{base}one.html">',
+        f'<meta property="og:image" content="{base}_static/gallery/one.png">',
+        'href="https://github.com/Somebody/book/edit/main/book/one.md"',
+        "https://github.com/Somebody/book/issues/new?title=Page",
+    ]
+    assert [address in page for address in named] == [bool(repository)] * 4
+    assert "colab" not in page
+    colab = "https://colab.research.google.com/github/Somebody/book/blob/main/book/two.ipynb"
+    assert (colab in (tmp_path / "_out" / "two.html").read_text("utf-8")) == bool(repository)
+    sitemap = tmp_path / "_out" / "sitemap.xml"
+    assert sitemap.is_file() == bool(repository)
+    assert not repository or f"<loc>{base}one.html</loc>" in sitemap.read_text("utf-8")
+
+
 def test_built_pages_say_which_of_them_are_pending():
     built = {name: ROOT / "_build" / "html" / f"{name}.html" for name in NOTEBOOKS}
     if not all(page.is_file() for page in built.values()):
@@ -408,3 +449,68 @@ def test_built_pages_load_nothing_from_elsewhere():
 def test_a_foreign_asset_is_found(html):
     assert foreign_assets(html)
     assert not foreign_assets('<a href="https://example.org">link</a><script src="_static/a.js"></script>')
+
+
+def weight(page):
+    """Return the bytes that a host sends before the first picture below the fold, and in all, in kB."""
+    text = page.read_text("utf-8")
+    links = re.findall(r'<(?:link rel="stylesheet"|script)[^>]* (?:href|src)="([^"]+)"', text)
+    pictures = [src for src in re.findall(r'<img[^>]* src="([^"]+)"', text) if not src.startswith("data:")]
+    files = {page} | {(page.parent / link.split("?")[0]).resolve() for link in links}
+    if "<math" in text:
+        files.add(BUILT / "_static" / "math.woff2")
+    early = sum(map(sent, files))
+    return early / 1000, (early + sum(sent(page.parent / src) for src in set(pictures))) / 1000
+
+
+def sent(file):
+    """Return the bytes of a file as hosts send it: text compressed."""
+    content = file.read_bytes()
+    return len(content if file.suffix in (".png", ".webp", ".woff2") else gzip.compress(content))
+
+
+def too_heavy(pages):
+    """A page needs at most 300 kB before its first picture below the fold, and 900 kB in all."""
+    weights = {page.name: weight(page) for page in pages}
+    return {name: found for name, found in weights.items() if found[0] > 300 or found[1] > 900}
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="the book is not built: `make book` first")
+def test_pages_are_light():
+    pages = [page for page in BUILT.rglob("*.html") if "_static" not in page.parts]
+    assert len(pages) > 40
+    assert too_heavy(pages) == {}
+
+
+def test_a_heavy_page_is_found(tmp_path):
+    (tmp_path / "a.js").write_bytes(np.random.default_rng(0).bytes(290_000))
+    (tmp_path / "b.png").write_bytes(bytes(620_000))
+    page = tmp_path / "page.html"
+    page.write_text('<script defer src="a.js?v=1"></script><img alt="" src="b.png">')
+    assert list(too_heavy([page])) == ["page.html"]
+    (tmp_path / "b.png").write_bytes(bytes(600_000))
+    assert too_heavy([page]) == {}
+    (tmp_path / "a.js").write_bytes(np.random.default_rng(0).bytes(310_000))
+    assert list(too_heavy([page])) == ["page.html"]
+
+
+def purged(css, *pages):
+    rules = tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True)
+    return light.purge(rules, [light.names(page) for page in pages])
+
+
+@pytest.mark.parametrize(
+    ("selector", "kept"),
+    [
+        ("p", True), ("p.a", True), ("#x > .a", True), ("table", False), (".b", False), ("#y", False),
+        ("p.c", False),  # each is used, yet on two pages
+        (".a:not(.b):hover::before", True), (":root", True), (".b, .a", True), ("*", True),
+        ("[data-q] p", True),
+    ],
+)  # fmt: skip
+def test_purging_keeps_what_can_match(selector, kept):
+    css = f"@media print {{ {selector} {{ color: red }} }} {selector} {{ top: 0 }} @charset 'utf-8';"
+    out = purged(css, '<p class="a" id="x">', '<div class="c">')
+    assert ("top: 0" in out) == ("@media print" in out) == kept
+    assert ".b" not in out or ":not" in selector
+    assert "charset" not in out

@@ -4,11 +4,14 @@ Uses the Chromium of the system (Debian's package `chromium`), which `playwright
 """
 
 import io
+import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from docutils import nodes
 from PIL import Image
 
 from aelib import interactive, steps
@@ -18,17 +21,18 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
 PATIENCE = 1_200_000  # milliseconds: a busy machine is slow, not wrong
 STATIC = Path(__file__).parents[1] / "book" / "_static"
-# The theme's two pages, and the boxes that a notebook's output sits in.
-PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><head>
+sys.path.append(str(STATIC.parent / "_ext"))
+import light  # noqa: E402
+
+# A page in the book's style, and the boxes that a notebook's output sits in.
+PAGE = """<!doctype html><html lang="en"><head>
 <meta charset="utf-8"><title>figures</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,"><link rel="stylesheet" href="{static}/style.css">
 <link rel="stylesheet" href="{static}/interactive.css"><script src="{static}/interactive.js"></script>
-<style>:root {{ --pst-color-background: #ffffff; --pst-color-text-base: #222832 }}
-html[data-theme=dark] {{ --pst-color-background: #121212; --pst-color-text-base: #ced6dd }}
-body {{ background: var(--pst-color-background); color: var(--pst-color-text-base); margin: 1rem;
-font-family: sans-serif }}</style></head>
-<body class="bd-content">
+<style>body {{ background: var(--color-background-primary); color: var(--color-foreground-primary);
+font-family: sans-serif; margin: 1rem }}</style></head>
+<body data-theme="{theme}">
 <div class="cell_output"><div class="output text_html">{body}</div></div></body></html>"""
 
 
@@ -55,17 +59,39 @@ def test_a_page_of_the_book_reads_on_a_phone(browser, chapter):
         ),
     )
     page.goto((BUILT / chapter).as_uri())
-    page.evaluate("() => window.MathJax?.startup?.promise")
-    source = (BUILT / chapter).read_text("utf-8")
-    formulas = page.evaluate("document.querySelectorAll('mjx-container').length")
-    errors = "[data-mjx-error], mjx-container [data-mml-node=merror]"
-    wrong = page.evaluate(f"[...document.querySelectorAll('{errors}')].map(e => e.textContent)")
+    inline, displayed = doctree_formulas(chapter)
+    found = [
+        page.locator(f"article {which}").count() for which in ("math:not([display])", ".formula:has(math)")
+    ]
+    wrong = page.evaluate("[...document.querySelectorAll('merror')].map((e) => e.textContent)")
+    wide = page.evaluate(WIDE)
     width = page.evaluate("document.documentElement.scrollWidth")
     page.close()
     assert not trouble
-    assert formulas == source.count('class="math notranslate')
+    assert found == [inline, displayed]
     assert not wrong
+    assert not wide
     assert width <= 390
+
+
+# Formulas that reach out of their column, unless they stand in a box that scrolls.
+WIDE = """() => {
+    const scrolls = (node) =>
+        node && (/auto|scroll/.test(getComputedStyle(node).overflowX) || scrolls(node.parentElement));
+    const column = document.querySelector("article").getBoundingClientRect().right;
+    return [...document.querySelectorAll("article math")]
+        .filter((m) => m.getBoundingClientRect().right > column + 1 && !scrolls(m.parentElement))
+        .map((m) => m.textContent);
+}"""
+
+
+def doctree_formulas(chapter):
+    """Return how many formulas a page has in its lines, and how many by themselves."""
+    file = BUILT.parent / ".doctrees" / chapter.replace(".html", ".doctree")
+    if not file.is_file():  # Sphinx's own page, such as the index
+        return 0, 0
+    doctree = pickle.loads(file.read_bytes())
+    return len(list(doctree.findall(nodes.math))), len(list(doctree.findall(nodes.math_block)))
 
 
 def slider():
@@ -350,3 +376,100 @@ def test_a_broken_figure_keeps_its_picture_and_spares_the_others(show):
     assert page.locator("figure").nth(0).get_by_role("img", name="grey").is_visible()
     assert page.locator("figure").nth(0).locator(".ae-live").count() == 0
     assert page.locator("figure").nth(1).get_by_role("slider").is_visible()
+
+
+# Of the tokens of code, the letters of formulas, and the rows of long lists, the first ones stand for all.
+THIN = """() => {
+    for (const [selector, least] of [
+        [".highlight span", 3], ["article math *", 3], ["dt.sig *", 3], ["tbody tr", 3], ["dl", 9],
+        [".citation", 20],
+    ]) {
+        const seen = new Map();
+        for (const node of document.querySelectorAll(selector)) {
+            if (!node.isConnected || node.closest("th")) continue;
+            const kind = [node.tagName, node.className, !node.closest(".cell_output, table")].join();
+            seen.set(kind, (seen.get(kind) ?? 0) + 1);
+            if (seen.get(kind) > least) node.remove();
+        }
+    }
+}"""
+# axe takes a heading that is a formula for an empty one.
+AXE = """() => axe.run({ exclude: [["th:has(math)"]] }).then((result) =>
+    result.violations.map((v) => [v.id, v.nodes.slice(0, 3).map((n) => n.html)]))"""
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def axe(browser, request):
+    """Return a function that looks for what shuts readers out of a page; the page is used again and again."""
+    package = pytest.importorskip("axe_playwright_python", reason="needs the package axe-playwright-python")
+    script = Path(package.__file__).with_name("axe.min.js").read_text("utf-8")
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+
+    def findings(chapter):
+        page.goto((BUILT / chapter).as_uri())
+        page.evaluate(THIN)
+        page.evaluate(script)
+        return page.evaluate(AXE)
+
+    findings.theme = request.param
+    yield findings
+    context.close()
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+def test_no_page_shuts_readers_out(axe):
+    """Every page in the light; every third in the dark, whose colours are the same on all."""
+    pages = CHAPTERS if axe.theme == "light" else CHAPTERS[::3]
+    assert {page: found for page in pages if (found := axe(page))} == {}
+
+
+def test_what_shuts_readers_out_is_found(axe, tmp_path):
+    (tmp_path / "page.html").write_text(
+        "<html><body><img src=''><p style='color: #ccc'>pale</p></body></html>"
+    )
+    found = {name for name, _ in axe(tmp_path / "page.html")}
+    assert {"image-alt", "html-has-lang"} <= found
+
+
+# The styles of up to two elements of each kind.
+STYLES = """async () => {
+    await document.fonts.ready;
+    const seen = new Map(), styles = [];
+    for (const node of document.querySelectorAll("body, body *:not(math *)")) {
+        const kind = `${node.tagName}.${node.getAttribute("class")}`;
+        seen.set(kind, (seen.get(kind) ?? 0) + 1);
+        if (seen.get(kind) > 2) continue;
+        for (const part of [null, "::before", "::after"]) {
+            const style = getComputedStyle(node, part);
+            const names = [...style].filter((name) => !name.startsWith("--"));
+            const all = names.map((name) => `${name}: ${style.getPropertyValue(name)}`);
+            styles.push([kind, part, ...all].join("; "));
+        }
+    }
+    return styles;
+}"""
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+@pytest.mark.parametrize(
+    "chapter", ["index.html", "search.html", "types/basic.html", "foundations/bottleneck.html"]
+)
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
+def test_the_purged_sheet_looks_like_the_whole(browser, chapter, theme, width):
+    """The page's one sheet against the sheets that it was made of."""
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=theme)
+    page.set_default_timeout(PATIENCE)
+    page.goto((BUILT / chapter).as_uri())
+    page.add_style_tag(content="*, ::before, ::after { transition: none !important }")
+    purged = page.evaluate(STYLES)
+    page.evaluate("document.querySelector('link[rel=stylesheet]').remove()")
+    unstyled = page.evaluate(STYLES)
+    for file in light.sheets(BUILT / "_static"):
+        page.add_style_tag(url=file.as_uri())
+    whole = page.evaluate(STYLES)
+    page.close()
+    assert len(whole) > 100
+    assert unstyled != whole
+    assert [pair for pair in zip(purged, whole, strict=True) if pair[0] != pair[1]] == []

@@ -20,12 +20,14 @@ def _row(*cells):
 
 
 def tables(ledgers):
-    """Return one section a chapter: its claims, then its figures, then where its data came from."""
+    """Return one section a chapter: its claims, its figures, folded away, and where its data came from."""
     lines = []
     for chapter, stored in ledgers.items():
-        lines += [f"## {{doc}}`../{chapter}`", ""]
+        held = sum(claim["holds"] for claim in stored["claims"])
+        summary = f"{held} of {len(stored['claims'])} claims hold; {len(stored['records'])} figures"
+        lines += [f"## {{doc}}`../{chapter}`", "", f"<details><summary>{summary}</summary>", ""]
         if stored["claims"]:
-            lines += [_row("claim", "left", "", "right", "holds"), "|---|--:|:-:|--:|:-:|"]
+            lines += [_row("claim", "left", "is", "right", "holds"), "|---|--:|:-:|--:|:-:|"]
             for c in stored["claims"]:
                 verdict = "yes" if c["holds"] else f"no: {c['reason']}"
                 lines.append(
@@ -39,7 +41,7 @@ def tables(ledgers):
                 lines.append(_row(r["name"], f"{r['value']:.5g}", r["unit"], reference, r["source"]))
             lines.append("")
         data = ", ".join(f"{name} ({source})" for name, source in stored["data"].items()) or "none"
-        lines += [f"Data: {data}. Computed on {stored['device']}.", ""]
+        lines += ["</details>", "", f"Data: {data}. Computed on {stored['device']}.", ""]
     return "\n".join(lines)
 
 
