@@ -1,6 +1,7 @@
-// Sets the figures of aelib.interactive in motion. Where this does not run, their static picture stays.
+// Sets the figures of aelib.book in motion. Where this does not run, their static picture stays.
 (() => {
   "use strict";
+  const own = document.currentScript.src;
   let count = 0;
 
   function element(tag, attributes = {}, ...children) {
@@ -145,20 +146,61 @@
   }
 
   const kinds = { slider, stepper, explorer };
+  window.aelibFigures = { element, control, scatter, kinds }; // what live.js builds on, and adds its kinds to
 
-  function upgrade(figure) {
+  function upgrade(figure, data = JSON.parse(figure.dataset.figure)) {
     try {
       const sheet = figure.querySelector("img");
-      const nodes = kinds[figure.dataset.kind](JSON.parse(figure.dataset.figure), sheet);
+      const made = kinds[figure.dataset.kind](data, sheet);
+      const nodes = made.nodes ?? made;
+      if (data.caption) nodes.unshift(element("p", { class: "ae-caption" }, data.caption));
       figure.append(element("div", { class: "ae-live" }, ...nodes));
       figure.setAttribute("aria-label", sheet.alt); // in place of the caption, which tells of the static picture
       figure.classList.add("ae-on");
+      figure.live = made.state; // for tests and the console
     } catch (error) {
       console.error("this figure keeps its static picture", figure, error);
     }
   }
 
-  const start = () => document.querySelectorAll(".ae-interactive:not(.ae-on)").forEach(upgrade);
+  // Figures that run a net bring a script and a style of their own, loaded when the first comes near.
+  let loaded;
+  function load(format) {
+    const done = (node, place) =>
+      new Promise((resolve, reject) => {
+        node.addEventListener("load", resolve);
+        node.addEventListener("error", () => reject(new Error(`could not load ${node.src ?? node.href}`)));
+        place.append(node);
+      });
+    const at = (name) => new URL(`${name}?format=${format}`, own).href; // a new format is a new address
+    loaded ??= Promise.all([
+      done(element("link", { rel: "stylesheet", href: at("live.css") }), document.head),
+      done(element("script", { src: at("live.js") }), document.head),
+    ]);
+    return loaded;
+  }
+
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        near.unobserve(target);
+        const data = JSON.parse(target.dataset.figure);
+        load(data.format).then(
+          () => upgrade(target, data),
+          (error) => console.error("this figure keeps its static picture", target, error),
+        );
+      }
+    },
+    { rootMargin: "600px" },
+  );
+
+  const start = () => {
+    for (const figure of document.querySelectorAll(".ae-interactive:not(.ae-on)")) {
+      if (figure.dataset.kind.startsWith("live-")) near.observe(figure);
+      else upgrade(figure);
+    }
+  };
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 })();
