@@ -195,7 +195,50 @@
     { rootMargin: "600px" },
   );
 
+  // Questions: a button checks the chosen answer, opens the reason and counts the right ones.
+  function ask(quiz) {
+    const questions = [...quiz.querySelectorAll("fieldset")];
+    const score = element("p", { class: "ae-score", role: "status" });
+    const results = new Map();
+    const reasons = questions.map((question) => question.querySelector("details"));
+    questions.forEach((question, i) => {
+      const verdict = element("span", { class: "ae-verdict" });
+      const check = element("button", { type: "button", "aria-label": `check answer ${i + 1}` }, "Check");
+      check.addEventListener("click", () => {
+        const chosen = question.querySelector("input:checked");
+        if (!chosen) {
+          verdict.textContent = "Choose an answer first.";
+          score.textContent = `Question ${i + 1}: choose an answer first.`;
+          return;
+        }
+        const right = chosen.value === question.dataset.answer;
+        results.set(i, right);
+        reasons[i].open = true;
+        question.className = right ? "ae-right" : "ae-wrong";
+        verdict.textContent = right ? "Right." : "Not right: see the answer below.";
+        const count = [...results.values()].filter(Boolean).length;
+        score.textContent = `Question ${i + 1}: ${right ? "right" : "not right"}. ${count} of ${questions.length} right.`;
+      });
+      question.addEventListener("change", () => {
+        verdict.textContent = "";
+        question.className = "";
+      });
+      reasons[i].open = false;
+      reasons[i].before(element("div", { class: "ae-check" }, check, verdict));
+    });
+    // Print shows all the reasons, and leaves the page as it was.
+    let open = [];
+    window.addEventListener("beforeprint", () => {
+      open = reasons.map((reason) => reason.open);
+      for (const reason of reasons) reason.open = true;
+    });
+    window.addEventListener("afterprint", () => reasons.forEach((reason, i) => (reason.open = open[i] ?? reason.open)));
+    quiz.append(score);
+    quiz.classList.add("ae-on");
+  }
+
   const start = () => {
+    document.querySelectorAll(".ae-quiz:not(.ae-on)").forEach(ask);
     for (const figure of document.querySelectorAll(".ae-interactive:not(.ae-on)")) {
       if (figure.dataset.kind.startsWith("live-")) near.observe(figure);
       else upgrade(figure);

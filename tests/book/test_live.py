@@ -1,11 +1,13 @@
 """`aelib.book.live`: what the figures store and refuse; tests/test_live_browser.py sees them run."""
 
 import base64
+import importlib.util
 import io
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -322,3 +324,17 @@ def test_script_and_style_are_plain():
     assert not re.search(r"https?://", script + style)
     assert not re.search(r"url\(|@import|animation|transition", style)
     assert f"const FINE = {live.FINE};" in script
+
+
+def test_no_page_loads_what_is_loaded_on_demand():
+    spec = importlib.util.spec_from_file_location("offline", STATIC.parent / "_ext" / "offline.py")
+    offline = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(offline)
+    names = {"script_files": ["interactive.js", "live.js"], "css_files": ["interactive.css", "live.css"]}
+    context = {
+        kind: [SimpleNamespace(filename=f"_static/{name}", attributes={}) for name in listed]
+        for kind, listed in names.items()
+    }
+    offline.drop_scripts(None, "index", "page.html", context, None)
+    left = [file.filename for listed in context.values() for file in listed]
+    assert left == ["_static/interactive.js", "_static/interactive.css"]
