@@ -45,7 +45,7 @@ def lighten_head(app, pagename, templatename, context, doctree):
     scripts = [
         "scripts/furo.js",
         "page.js",
-        *(["interactive.js"] if "ae-interactive" in body else []),
+        *(["interactive.js"] if re.search("ae-(interactive|quiz)", body) else []),
     ]
     head = [f'<link rel="stylesheet" href="{url("book.css")}">']
     head += [f'<script defer src="{url(name)}"></script>' for name in scripts]

@@ -1,6 +1,7 @@
-// Sets the figures of aelib.interactive in motion. Where this does not run, their static picture stays.
+// Sets the figures of aelib.book in motion. Where this does not run, their static picture stays.
 (() => {
   "use strict";
+  const own = document.currentScript.src;
   let count = 0;
 
   function element(tag, attributes = {}, ...children) {
@@ -145,20 +146,104 @@
   }
 
   const kinds = { slider, stepper, explorer };
+  window.aelibFigures = { element, control, scatter, kinds }; // what live.js builds on, and adds its kinds to
 
-  function upgrade(figure) {
+  function upgrade(figure, data = JSON.parse(figure.dataset.figure)) {
     try {
       const sheet = figure.querySelector("img");
-      const nodes = kinds[figure.dataset.kind](JSON.parse(figure.dataset.figure), sheet);
+      const made = kinds[figure.dataset.kind](data, sheet);
+      const nodes = made.nodes ?? made;
+      if (data.caption) nodes.unshift(element("p", { class: "ae-caption" }, data.caption));
       figure.append(element("div", { class: "ae-live" }, ...nodes));
       figure.setAttribute("aria-label", sheet.alt); // in place of the caption, which tells of the static picture
       figure.classList.add("ae-on");
+      figure.live = made.state; // for tests and the console
     } catch (error) {
       console.error("this figure keeps its static picture", figure, error);
     }
   }
 
-  const start = () => document.querySelectorAll(".ae-interactive:not(.ae-on)").forEach(upgrade);
+  // Figures that run a net bring a script and a style of their own, loaded when the first comes near.
+  let loaded;
+  function load(format) {
+    const done = (node, place) =>
+      new Promise((resolve, reject) => {
+        node.addEventListener("load", resolve);
+        node.addEventListener("error", () => reject(new Error(`could not load ${node.src ?? node.href}`)));
+        place.append(node);
+      });
+    const at = (name) => new URL(`${name}?format=${format}`, own).href; // a new format is a new address
+    loaded ??= Promise.all([
+      done(element("link", { rel: "stylesheet", href: at("live.css") }), document.head),
+      done(element("script", { src: at("live.js") }), document.head),
+    ]);
+    return loaded;
+  }
+
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        near.unobserve(target);
+        const data = JSON.parse(target.dataset.figure);
+        load(data.format).then(
+          () => upgrade(target, data),
+          (error) => console.error("this figure keeps its static picture", target, error),
+        );
+      }
+    },
+    { rootMargin: "600px" },
+  );
+
+  // Questions: a button checks the chosen answer, opens the reason and counts the right ones.
+  function ask(quiz) {
+    const questions = [...quiz.querySelectorAll("fieldset")];
+    const score = element("p", { class: "ae-score", role: "status" });
+    const results = new Map();
+    const reasons = questions.map((question) => question.querySelector("details"));
+    questions.forEach((question, i) => {
+      const verdict = element("span", { class: "ae-verdict" });
+      const check = element("button", { type: "button", "aria-label": `check answer ${i + 1}` }, "Check");
+      check.addEventListener("click", () => {
+        const chosen = question.querySelector("input:checked");
+        if (!chosen) {
+          verdict.textContent = "Choose an answer first.";
+          score.textContent = `Question ${i + 1}: choose an answer first.`;
+          return;
+        }
+        const right = chosen.value === question.dataset.answer;
+        results.set(i, right);
+        reasons[i].open = true;
+        question.className = right ? "ae-right" : "ae-wrong";
+        verdict.textContent = right ? "Right." : "Not right: see the answer below.";
+        const count = [...results.values()].filter(Boolean).length;
+        score.textContent = `Question ${i + 1}: ${right ? "right" : "not right"}. ${count} of ${questions.length} right.`;
+      });
+      question.addEventListener("change", () => {
+        verdict.textContent = "";
+        question.className = "";
+      });
+      reasons[i].open = false;
+      reasons[i].before(element("div", { class: "ae-check" }, check, verdict));
+    });
+    // Print shows all the reasons, and leaves the page as it was.
+    let open = [];
+    window.addEventListener("beforeprint", () => {
+      open = reasons.map((reason) => reason.open);
+      for (const reason of reasons) reason.open = true;
+    });
+    window.addEventListener("afterprint", () => reasons.forEach((reason, i) => (reason.open = open[i] ?? reason.open)));
+    quiz.append(score);
+    quiz.classList.add("ae-on");
+  }
+
+  const start = () => {
+    document.querySelectorAll(".ae-quiz:not(.ae-on)").forEach(ask);
+    for (const figure of document.querySelectorAll(".ae-interactive:not(.ae-on)")) {
+      if (figure.dataset.kind.startsWith("live-")) near.observe(figure);
+      else upgrade(figure);
+    }
+  };
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 })();
