@@ -246,7 +246,8 @@ def test_column_dtype(likelihood, dtype):
     if dtype == "float64":  # whose draws are others
         assert found.pop("elbo").mean() == pytest.approx(expected["elbo"].mean(), rel=0.05)
     for name, figures in found.items():
-        assert name == "elbo" or np.isfinite(figures).all()  # an untrained net may find a count impossible
+        # An untrained net may find a count impossible.
+        assert name == "elbo" or np.isfinite(figures).all(), f"{likelihood}: {name} is not finite"
         np.testing.assert_allclose(figures, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
     assert (found["encode"].dtype, found["reconstruct"].dtype) == (np.float32, np.float32)
 
