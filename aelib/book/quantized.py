@@ -51,34 +51,53 @@ def encoded(values: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of 8 bits, w ≈ values · scale, with one scale for each output channel.
+    """Weights of 8 bits, w ≈ values · gain · scale, in rows: a kernel has height · width · inputs of them.
 
     Attributes
     ----------
     values : ndarray (..., outputs) of int8
         From -127 to 127.
+    gain : ndarray (rows,) of float32
     scale : ndarray (outputs,) of float32
     """
 
     values: np.ndarray
+    gain: np.ndarray
     scale: np.ndarray
 
     @classmethod
     def of(cls, weights: ArrayLike) -> "Weights":
-        """Round weights (..., outputs) to the nearest multiple of their channel's largest over 127."""
+        """Round weights (..., outputs), in steps that fit the outputs, the rows, or both: what errs least.
+
+        A trained net has single weights that are far larger than the rest, often all in one row, of a pixel
+        that is seldom lit. With steps for the outputs alone, each of them would coarsen a whole column.
+        """
         weights = np.asarray(weights, np.float32)
-        scale = np.abs(weights).max(axis=tuple(range(weights.ndim - 1))) / np.float32(127)
-        scale = np.where(scale > 0, scale, 1).astype(np.float32)
-        return cls(np.rint(weights / scale).astype(np.int8), scale)
+        matrix = weights.reshape(-1, weights.shape[-1])
+        largest = np.abs(matrix).max(axis=1)
+        tries = [cls._rounded(matrix, _positive(largest) ** np.float32(power)) for power in (0, 0.5, 1)]
+        best = min(tries, key=lambda each: np.square(each.floats - matrix).sum())
+        return cls(best.values.reshape(weights.shape), best.gain, best.scale)
+
+    @classmethod
+    def _rounded(cls, matrix, gain):
+        even = matrix / gain[:, None]
+        scale = _positive(np.abs(even).max(axis=0)) / np.float32(127)
+        return cls(np.rint(even / scale).astype(np.int8), gain, scale)
 
     @property
     def floats(self) -> np.ndarray:
         """The weights as the net uses them, (..., outputs) of float32."""
-        return self.values * self.scale
+        matrix = self.values.reshape(-1, len(self.scale)) * self.gain[:, None] * self.scale
+        return matrix.reshape(self.values.shape)
 
     def packed(self) -> dict:
         """Return what the script takes."""
-        return {"values": encoded(self.values), "scale": encoded(self.scale)}
+        return {name: encoded(getattr(self, name)) for name in ("values", "gain", "scale")}
+
+
+def _positive(values):
+    return np.where(values > 0, values, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@
 
   const floats = (text) => new Float32Array(bytes(text).buffer);
 
-  // Weights of 8 bits with one scale for each output channel, the last axis.
-  function weights({ values, scale }) {
-    const [whole, scales] = [new Int8Array(bytes(values).buffer), floats(scale)];
-    return Float32Array.from(whole, (value, i) => value * scales[i % scales.length]);
+  // Weights of 8 bits with a gain for each row and a scale for each output channel, the last axis.
+  function weights({ values, gain, scale }) {
+    const [whole, gains, scales] = [new Int8Array(bytes(values).buffer), floats(gain), floats(scale)];
+    const n = scales.length;
+    return Float32Array.from(whole, (value, i) => value * gains[Math.floor(i / n)] * scales[i % n]);
   }
 
   function erf(x) {

@@ -60,8 +60,9 @@ def floats(text):
 
 
 def weights(packed):
-    scale = floats(packed["scale"])
-    return np.frombuffer(base64.b64decode(packed["values"]), np.int8).reshape(-1, len(scale)) * scale
+    gain, scale = floats(packed["gain"]), floats(packed["scale"])
+    whole = np.frombuffer(base64.b64decode(packed["values"]), np.int8)
+    return whole.reshape(-1, len(scale)) * gain[:, None] * scale
 
 
 def make(kind, images, model=None, **options):
