@@ -386,7 +386,7 @@ THIN = """() => {
     ]) {
         const seen = new Map();
         for (const node of document.querySelectorAll(selector)) {
-            if (!node.isConnected || node.closest("th")) continue;
+            if (!node.isConnected || node.closest("th, a")) continue;
             const kind = [node.tagName, node.className, !node.closest(".cell_output, table")].join();
             seen.set(kind, (seen.get(kind) ?? 0) + 1);
             if (seen.get(kind) > least) node.remove();
