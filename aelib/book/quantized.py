@@ -67,23 +67,21 @@ class Weights:
 
     @classmethod
     def of(cls, weights: ArrayLike) -> "Weights":
-        """Round weights (..., outputs), in steps that fit the outputs, the rows, or both: what errs least.
+        """Round weights (..., outputs), in a step for each output or for each row, by which errs less.
 
         A trained net has single weights that are far larger than the rest, often all in one row, of a pixel
         that is seldom lit. With steps for the outputs alone, each of them would coarsen a whole column.
         """
         weights = np.asarray(weights, np.float32)
         matrix = weights.reshape(-1, weights.shape[-1])
-        largest = np.abs(matrix).max(axis=1)
-        tries = [cls._rounded(matrix, _positive(largest) ** np.float32(power)) for power in (0, 0.5, 1)]
+        ones = [np.ones(n, np.float32) for n in matrix.shape]
+        steps = [_step(np.abs(matrix).max(axis=1 - axis)) for axis in (0, 1)]
+        tries = [
+            cls(np.rint(matrix / gain[:, None] / scale).astype(np.int8), gain, scale)
+            for gain, scale in ((ones[0], steps[1]), (steps[0], ones[1]))
+        ]
         best = min(tries, key=lambda each: np.square(each.floats - matrix).sum())
         return cls(best.values.reshape(weights.shape), best.gain, best.scale)
-
-    @classmethod
-    def _rounded(cls, matrix, gain):
-        even = matrix / gain[:, None]
-        scale = _positive(np.abs(even).max(axis=0)) / np.float32(127)
-        return cls(np.rint(even / scale).astype(np.int8), gain, scale)
 
     @property
     def floats(self) -> np.ndarray:
@@ -91,13 +89,13 @@ class Weights:
         matrix = self.values.reshape(-1, len(self.scale)) * self.gain[:, None] * self.scale
         return matrix.reshape(self.values.shape)
 
-    def packed(self) -> dict:
+    def packed(self) -> dict[str, Any]:
         """Return what the script takes."""
         return {name: encoded(getattr(self, name)) for name in ("values", "gain", "scale")}
 
 
-def _positive(values):
-    return np.where(values > 0, values, 1).astype(np.float32)
+def _step(largest):
+    return np.where(largest > 0, largest / 127, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -107,11 +105,11 @@ class _Activation:
     function: str = "linear"
     parameter: float | None = None
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             return _FUNCTIONS[self.function](x, self.parameter).astype(np.float32)
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         return {"kind": "activation", "activation": [self.function, self.parameter]}
 
 
@@ -123,10 +121,10 @@ class _Dense:
     bias: np.ndarray
     activation: _Activation = field(default_factory=_Activation)
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         return self.activation(x @ self.weights.floats + self.bias)
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         return {
             "kind": "dense",
             **self.weights.packed(),
@@ -151,7 +149,7 @@ class _Convolution:
     shape: tuple
     transposed: bool = False
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         out = (self._spread if self.transposed else self._gathered)(x, self.weights.floats)
         return self.activation(out + self.bias)
 
@@ -177,7 +175,7 @@ class _Convolution:
         top, left = self.before
         return canvas[:, top : top + out[0], left : left + out[1]]
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         return {
             "kind": "transposed" if self.transposed else "convolution",
             **self.weights.packed(),
@@ -197,10 +195,10 @@ class _Affine:
     factor: np.ndarray
     shift: np.ndarray
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         return x * self.factor + self.shift
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         return {"kind": "affine", "factor": encoded(self.factor), "shift": encoded(self.shift)}
 
 
@@ -213,7 +211,7 @@ class _MaxPooling:
     before: tuple
     shape: tuple
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         need = [(n - 1) * s + p for n, s, p in zip(self.shape[:2], self.strides, self.pool, strict=True)]
         widths = [
             (b, max(0, n - b - size)) for b, n, size in zip(self.before, need, x.shape[1:3], strict=True)
@@ -222,7 +220,7 @@ class _MaxPooling:
         windows = sliding_window_view(x, self.pool, axis=(1, 2))
         return windows[:, :: self.strides[0], :: self.strides[1]].max(axis=(4, 5))
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         return {"kind": "max", **{name: list(value) for name, value in vars(self).items()}}
 
 
@@ -233,10 +231,10 @@ class _UpSampling:
     factor: tuple
     shape: tuple
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         return x.repeat(self.factor[0], axis=1).repeat(self.factor[1], axis=2)
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         return {"kind": "repeat", "factor": list(self.factor), "shape": list(self.shape)}
 
 
@@ -247,11 +245,11 @@ class _Cropping:
     before: tuple
     shape: tuple
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         (top, left), (h, w) = self.before, self.shape[:2]
         return x[:, top : top + h, left : left + w]
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         return {"kind": "crop", "before": list(self.before), "shape": list(self.shape)}
 
 
@@ -261,10 +259,10 @@ class _GlobalAverage:
 
     shape: tuple
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         return x.mean(axis=(1, 2)).reshape(len(x), *self.shape)
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         return {"kind": "average", "shape": list(self.shape)}
 
 
@@ -274,10 +272,10 @@ class _Reshaping:
 
     shape: tuple
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(len(x), *self.shape)
 
-    def packed(self):
+    def packed(self) -> dict[str, Any]:
         return {"kind": "reshape", "shape": list(self.shape)}
 
 
@@ -365,7 +363,7 @@ class QuantizedNet:
             x = operation(x)
         return x
 
-    def packed(self) -> dict:
+    def packed(self) -> dict[str, Any]:
         """Return what the script takes."""
         return {"shape": list(self.input_shape), "layers": [each.packed() for each in self.operations]}
 
@@ -380,21 +378,21 @@ class _Linear:
     activation: _Activation
     options: dict = field(default_factory=dict)
 
-    def scaled(self, factor, shift):
+    def scaled(self, factor: np.ndarray, shift: np.ndarray) -> "_Linear":
         """Return the layer followed by a factor and a shift for each output channel."""
         return _Linear(
             self.kind, self.kernel * factor, self.bias * factor + shift, self.activation, self.options
         )
 
-    def first(self, outputs):
+    def first(self, outputs: int) -> "_Linear":
         """Return the layer with its first outputs only."""
         return _Linear(self.kind, self.kernel[..., :outputs], self.bias[:outputs], self.activation)
 
-    def activated(self, activation):
+    def activated(self, activation: _Activation) -> "_Linear":
         """Return the layer with another activation."""
         return _Linear(self.kind, self.kernel, self.bias, activation, self.options)
 
-    def quantized(self):
+    def quantized(self) -> "_Dense | _Convolution":
         """Return the operation."""
         kind = _Dense if self.kind == "dense" else _Convolution
         bias = np.asarray(self.bias, np.float32)

@@ -1,13 +1,11 @@
 """`aelib.book.live`: what the figures store and refuse; tests/test_live_browser.py sees them run."""
 
 import base64
-import importlib.util
 import io
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -249,7 +247,7 @@ def test_8_bits_that_change_the_picture_are_refused(images):
     layer = model.decoder.layers[0]
     kernel, bias = layer.get_weights()
     kernel = np.random.default_rng(0).normal(size=kernel.shape)
-    kernel[0] *= 1000  # one weight far larger than the rest of its channel
+    kernel += 1000 * np.eye(*kernel.shape)  # one weight far larger than the rest of its row and column
     layer.set_weights([kernel, bias])
     first = model.encoder.layers[-1]
     matrix, bias = first.get_weights()
@@ -258,15 +256,6 @@ def test_8_bits_that_change_the_picture_are_refused(images):
     with pytest.raises(ValueError, match=r"differs from the net's own by .*; 0.02 is allowed: train with"):
         live.draw(model, images[:3], **WORDS)
     live.draw(model, images[:3], tolerance=1.0, **WORDS)
-    worst = float(
-        np.sqrt(
-            np.square(live._halves(model).own(images[:3]) - live._halves(model).whole.evaluate(images[:3]))
-            .mean(axis=(1, 2, 3))
-            .max()
-        )
-    )
-    with pytest.warns(UserWarning, match="differs from the net's own"):
-        live.draw(model, images[:3], tolerance=1.2 * worst, **WORDS)
 
 
 def softmax():
@@ -325,17 +314,3 @@ def test_script_and_style_are_plain():
     assert not re.search(r"https?://", script + style)
     assert not re.search(r"url\(|@import|animation|transition", style)
     assert f"const FINE = {live.FINE};" in script
-
-
-def test_no_page_loads_what_is_loaded_on_demand():
-    spec = importlib.util.spec_from_file_location("offline", STATIC.parent / "_ext" / "offline.py")
-    offline = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(offline)
-    names = {"script_files": ["interactive.js", "live.js"], "css_files": ["interactive.css", "live.css"]}
-    context = {
-        kind: [SimpleNamespace(filename=f"_static/{name}", attributes={}) for name in listed]
-        for kind, listed in names.items()
-    }
-    offline.drop_scripts(None, "index", "page.html", context, None)
-    left = [file.filename for listed in context.values() for file in listed]
-    assert left == ["_static/interactive.js", "_static/interactive.css"]

