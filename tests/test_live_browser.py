@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import shutil
+import sys
 
 import keras
 import numpy as np
@@ -9,13 +11,16 @@ import pytest
 from keras import layers
 from PIL import Image
 from sklearn.decomposition import PCA
-from test_browser import CHROMIUM, LOW_CONTRAST, browser, show  # noqa: F401
+from test_browser import CHROMIUM, LOW_CONTRAST, PAGE, PATIENCE, STATIC, browser, show  # noqa: F401
 
 from aelib import Autoencoder, VariationalAutoencoder, blocks
 from aelib.book import live
 from aelib.book.quantized import QuantizedNet
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+sys.path.append(str(STATIC.parent / "_ext"))
+import light  # noqa: E402
+
 SHAPE = (12, 12, 1)
 RNG = np.random.default_rng(0)
 
@@ -418,3 +423,23 @@ def test_a_figure_of_an_unknown_kind_keeps_its_picture(show, four):  # noqa: F81
     assert page.get_by_role("img", name=four[0].alt).is_visible()
     image = Image.open(io.BytesIO(page.get_by_role("img", name=four[0].alt).screenshot()))
     assert image.width > 100
+
+
+def test_a_built_page_loads_the_data_of_a_net_where_it_is_seen(browser, four, tmp_path):  # noqa: F811
+    static = tmp_path / "_static"
+    static.mkdir()
+    for name in ("interactive.js", "interactive.css", "live.js", "live.css", "style.css"):
+        shutil.copy(STATIC / name, static)
+    body = "".join(figure._repr_html_() for figure in four[:2])
+    (tmp_path / "page.html").write_text(
+        light.move_data(PAGE.format(theme="light", static="_static", body=body), static), "utf-8"
+    )
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert "data-figure" not in text
+    assert len(list((static / "live").glob("*.js"))) == 2
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto((tmp_path / "page.html").as_uri())
+    for i in range(2):
+        ready(page, i)
+    page.close()

@@ -31,7 +31,7 @@ def description(doctree):
         (
             p
             for p in doctree.findall(nodes.paragraph)
-            if isinstance(p.parent, nodes.section)
+            if isinstance(p.parent, nodes.section) and "times" not in p["classes"]
         ),
         None,
     )

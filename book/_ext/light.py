@@ -1,5 +1,6 @@
 """Keep pages light: one style sheet with the rules that some page uses, no script without a use, small pictures."""
 
+import hashlib
 import html
 import io
 import re
@@ -166,8 +167,22 @@ def lighten_pictures(page, text, cache):
     return re.sub(r'<img((?: [^>]*?)?) src="([^"]*)"([^>]*)>', attributes, text)
 
 
+def move_data(text, static):
+    """Move the data of figures that run a net into files, which a page loads when they come into view."""
+
+    def moved(match):
+        data = html.unescape(match[2])
+        name = hashlib.sha256(data.encode()).hexdigest()[:16]
+        file = static / "live" / f"{name}.js"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"(window.aelibData ??= {{}})['{name}'] = {data};\n", "utf-8")
+        return f'{match[1]} data-source="{name}"'
+
+    return re.sub(r"""(data-kind="live-[a-z]+") data-figure='([^']*)'""", moved, text)
+
+
 def lighten_files(app, exception):
-    """Write the sheet, and the pictures."""
+    """Write the sheet, the pictures, and the data of live figures."""
     if exception or app.builder.format != "html":
         return
     static, used, pictures = Path(app.outdir, "_static"), [], {}
@@ -177,7 +192,7 @@ def lighten_files(app, exception):
     }
     for page in sorted(Path(app.outdir).rglob("*.html")):
         text = page.read_text("utf-8")
-        lighter = lighten_pictures(page, text, pictures)
+        lighter = move_data(lighten_pictures(page, text, pictures), static)
         if lighter != text:
             page.write_text(lighter, "utf-8")
         used.append(names(lighter) | added)

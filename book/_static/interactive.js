@@ -163,21 +163,38 @@
     }
   }
 
-  // Figures that run a net bring a script and a style of their own, loaded when the first comes near.
+  // Figures that run a net bring a script and a style of their own, loaded when the first comes near; a built
+  // page also keeps each one's data in a file.
+  const done = (node, place) =>
+    new Promise((resolve, reject) => {
+      node.addEventListener("load", resolve);
+      node.addEventListener("error", () => reject(new Error(`could not load ${node.src ?? node.href}`)));
+      place.append(node);
+    });
+  const at = (name) => new URL(name, own).href;
   let loaded;
   function load(format) {
-    const done = (node, place) =>
-      new Promise((resolve, reject) => {
-        node.addEventListener("load", resolve);
-        node.addEventListener("error", () => reject(new Error(`could not load ${node.src ?? node.href}`)));
-        place.append(node);
-      });
-    const at = (name) => new URL(`${name}?format=${format}`, own).href; // a new format is a new address
+    const version = `?format=${format}`; // a new format is a new address
     loaded ??= Promise.all([
-      done(element("link", { rel: "stylesheet", href: at("live.css") }), document.head),
-      done(element("script", { src: at("live.js") }), document.head),
+      done(element("link", { rel: "stylesheet", href: at(`live.css${version}`) }), document.head),
+      done(element("script", { src: at(`live.js${version}`) }), document.head),
     ]);
     return loaded;
+  }
+  async function data(figure) {
+    const { source } = figure.dataset;
+    if (!source) return JSON.parse(figure.dataset.figure);
+    if (!window.aelibData?.[source]) await done(element("script", { src: at(`live/${source}.js`) }), document.head);
+    return window.aelibData[source];
+  }
+  async function awaken(figure) {
+    try {
+      const found = await data(figure);
+      await load(found.format);
+      upgrade(figure, found);
+    } catch (error) {
+      console.error("this figure keeps its static picture", figure, error);
+    }
   }
 
   const near = new IntersectionObserver(
@@ -185,11 +202,7 @@
       for (const { isIntersecting, target } of entries) {
         if (!isIntersecting) continue;
         near.unobserve(target);
-        const data = JSON.parse(target.dataset.figure);
-        load(data.format).then(
-          () => upgrade(target, data),
-          (error) => console.error("this figure keeps its static picture", target, error),
-        );
+        awaken(target);
       }
     },
     { rootMargin: "600px" },
