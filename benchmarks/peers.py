@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aelib.files import write_atomically
+
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "peers.json"
 #: Epochs of the training of which a few are timed.
@@ -44,7 +46,7 @@ class Net(NamedTuple):
 NETS = {
     "dense_large": Net((784,), (512, 256), 64, 256, 25_600),
     "dense_small": Net((784,), (100,), 20, 64, 38_400),
-    "convolutional": Net((28, 28, 1), (32, 64), 32, 128, 7_680),
+    "convolutional": Net((28, 28, 1), (32, 64), 32, 128, 2_560),
     "vae": Net((784,), (200, 200), 50, 100, 20_000, "tanh"),  # Burda et al. (2016)
     "vae_binarized": Net((784,), (200, 200), 50, 100, 20_000, "tanh"),  # each batch by fresh draws
 }
@@ -57,7 +59,6 @@ PEERS = {
     "keras": (AUTOENCODERS, "tensorflow"),
     "keras_jax": (AUTOENCODERS, "jax"),
     "pytorch": (AUTOENCODERS, None),
-    # Dense layers in bfloat16 take minutes an epoch on processors without instructions for it.
     "pytorch_bfloat16": (("convolutional",), None),
     "pythae": (("vae",), None),
 }
@@ -283,6 +284,9 @@ def work(peer):
         except ImportError as error:
             answer(missing=str(error))
             return
+        if peer == "pytorch_bfloat16" and not bfloat16_in_hardware():
+            answer(missing="this processor has no instructions for bfloat16")
+            return
     answer(ready=True)
     for name in map(str.strip, sys.stdin):
         start = time.perf_counter()
@@ -417,6 +421,14 @@ def ratios(figures):
     }
 
 
+def bfloat16_in_hardware():
+    """Return whether there is a GPU, or a processor that multiplies in bfloat16; others take minutes."""
+    import torch
+
+    flags = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").is_file() else ""
+    return torch.cuda.is_available() or "amx_bf16" in flags or "avx512_bf16" in flags
+
+
 def processor():
     """Return what the processor calls itself."""
     try:
@@ -455,17 +467,22 @@ def main():
         return
     device = {"processor": processor(), "cores": os.cpu_count()}
     device["load_at_start"] = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-    workers = {peer: Worker(peer) for peer in options.peers}
-    figures = {name: time_net(name, workers, options.rounds) for name in options.nets}
+    result = {"device": device, "versions": versions(), "rounds": options.rounds, "nets": {}}
+    workers, figures = {peer: Worker(peer) for peer in options.peers}, {}
+    for name in options.nets:
+        figures[name] = time_net(name, workers, options.rounds)
+        (result["nets"] if name in AUTOENCODERS else result)[name] = figures[name]
+        result["aelib_is_faster_by"] = ratios(figures)
+        store(options.out, result)  # a run that is cut short leaves what it has
     for worker in workers.values():
         worker.close()
-    result = {"device": device, "versions": versions(), "rounds": options.rounds}
-    result["nets"] = {name: figures[name] for name in AUTOENCODERS if name in figures}
-    result |= {name: peers for name, peers in figures.items() if name not in AUTOENCODERS}
-    result["aelib_is_faster_by"] = ratios(figures)
-    result["memory"] = memory()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    store(options.out, result | {"memory": memory()})
+
+
+def store(path, result):
+    """Write the result as it stands."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
