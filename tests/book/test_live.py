@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import keras
@@ -13,6 +12,7 @@ import pytest
 from keras import layers
 from PIL import Image
 from sklearn.decomposition import PCA
+from test_interactive import parse
 
 from aelib import (
     Autoencoder,
@@ -43,14 +43,6 @@ def dense(code=3, kind=Autoencoder, **options):
     twice = 2 if kind in (VariationalAutoencoder, ImportanceWeightedAutoencoder) else 1
     encoder = blocks.dense_encoder(SHAPE, twice * code, hidden=8)
     return kind(encoder, blocks.dense_decoder(SHAPE, code, hidden=8), **options)
-
-
-def parse(figure):
-    found, texts, parser = {}, [], HTMLParser()
-    parser.handle_starttag = lambda tag, attributes: found.setdefault(tag, dict(attributes))
-    parser.handle_data = texts.append
-    parser.feed(figure._repr_html_())
-    return found, "".join(texts)
 
 
 def floats(text):
