@@ -5,15 +5,16 @@ the build. Browsers set MathML in the font with which each page comes: STIX Two 
 """
 
 import html
+import logging
 import re
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from docutils import nodes
-from sphinx.util import logging
+from sphinx.util.logging import getLogger
 
-logger = logging.getLogger(__name__)
+logger = getLogger(__name__)
 
 _TOKEN = re.compile(r'<m(i|o|n|text)( mathvariant="([a-z-]+)")?([^>]*)>([^<]*)</m\1>')
 # What HTML does not need, and the formula's source, which would double its weight.
@@ -115,6 +116,7 @@ def visit_block(self, node):
 
 def write_font(app, exception):
     """Cut the font down to the characters of all formulas, for any page of the built book."""
+    logging.getLogger("fontTools.subset").setLevel("WARNING")  # it lists every glyph
     if exception or app.builder.format != "html":
         return
     from fontTools import subset
