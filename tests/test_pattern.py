@@ -105,8 +105,8 @@ def test_chapters_on_the_old_pattern_are_chapters_and_off_the_new_one():
 
 def test_times_are_those_of_text_and_stamp():
     cells = [
-        {"cell_type": "markdown", "source": ["word " * 300, "$$formula$$"], "metadata": {}},
-        {"cell_type": "code", "source": "a\n\n" * 30, "metadata": {}},
+        {"cell_type": "markdown", "source": ["word " * 498, "$$a + b$$ ", "{doc}`a b c`"], "metadata": {}},
+        {"cell_type": "code", "source": "a\n\n" * 20, "metadata": {}},
         {"cell_type": "code", "source": "a\n" * 900, "metadata": {"tags": ["hide-cell"]}},
     ]
     notebook = {"cells": cells, "metadata": {}}
@@ -115,6 +115,8 @@ def test_times_are_those_of_text_and_stamp():
     assert pattern.times(notebook) == "Reading: 3 minutes · running: 1 minute on 2 CPU cores"
     notebook["metadata"]["aelib"]["seconds"] = 1203
     assert pattern.times(notebook).endswith("running: 20 minutes on 2 CPU cores")
+    notebook["metadata"]["aelib"]["cpu_seconds"] = 820
+    assert pattern.times(notebook).endswith("running: 14 minutes on 2 CPU cores")
 
 
 def test_the_box_is_on_the_page(tmp_path):

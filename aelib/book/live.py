@@ -223,7 +223,7 @@ def _packed_pca(pca, code, pixels, samples, tolerance):
             f"pca must have {code} components of {pixels} pixels, as many as the code has numbers, got "
             f"{components.shape}: PCA(n_components={code}).fit(images.reshape(len(images), -1))"
         )
-    weights = Weights.of(components.T)  # (pixels, K): one scale a component
+    weights = Weights.of(components.T)  # (pixels, K)
     flat = samples.reshape(len(samples), -1)
 
     def rebuilt(matrix):
@@ -442,8 +442,8 @@ def corrupt(
     alt, caption, labels
         As in `draw`.
     corruption : {"gaussian", "masking"}
-        Noise of mean 0, the result cut to [0, 1] as by `aelib.layers.GaussianNoise`, its level the standard
-        deviation; or pixels set to 0, its level their share.
+        Noise of mean 0, the result cut to [0, 1] as `aelib.corruptions.GaussianNoise` cuts images, its level
+        the standard deviation; or pixels set to 0, its level their share.
     most, start : float
         The highest level, and the first.
     tolerance, limit
