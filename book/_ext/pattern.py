@@ -82,4 +82,5 @@ def setup(app):
     app.add_config_value("old_pattern_chapters", [], "env")
     # After the note on old figures is in its place, so that the times stand between it and the title.
     app.connect("doctree-read", add_times, priority=600)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    # A higher version makes the next build read all pages anew.
+    return {"env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
