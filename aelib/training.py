@@ -73,8 +73,8 @@ def fit(
 
     Arrays are trained on by a compiled loop, on TensorFlow and JAX. Keras's own loop takes over for
     pipelines, `steps_per_epoch`, a `steps_per_execution` of the user's, eager runs, several devices, PyTorch,
-    models that bring their own `train_step`, and runs of fewer than `FEW_STEPS` steps; with a warning, for
-    callbacks that act on every batch.
+    models that bring their own `train_step`, runs of fewer than `FEW_STEPS` steps, and, on JAX without an
+    accelerator, layers that are not in `XLA_QUICKENS`; with a warning, for callbacks that act on every batch.
 
     Parameters
     ----------
@@ -141,7 +141,12 @@ def _can_loop(model: keras.Model) -> bool:
         import tensorflow as tf
 
         return not tf.config.functions_run_eagerly()
-    return keras.backend.backend() == "jax" and model.jit_compile
+    if keras.backend.backend() != "jax" or not model.jit_compile:
+        return False
+    import jax
+
+    # On a CPU, XLA computes a convolution inside a loop several times slower than outside of one.
+    return jax.default_backend() != "cpu" or all(map(_is_quickened, model._flatten_layers()))
 
 
 def _origin(model: keras.Model, name: str) -> str:

@@ -280,7 +280,7 @@ def work(peer):
             import torch  # noqa: F401
 
             if peer == "pythae":
-                import pythae  # noqa: F401
+                import pythae.trainers  # noqa: F401  # brings all that it needs, or says what is missing
         except ImportError as error:
             answer(missing=str(error))
             return

@@ -135,6 +135,20 @@ def test_mixed_precision_and_bytes(loops):
     assert type(quick.optimizer).__name__ == "LossScaleOptimizer"
 
 
+def test_jax_loops_over_convolutions_on_an_accelerator_only(monkeypatch):
+    """On two cores a loop of theirs took five times as long as Keras's steps."""
+    jax = pytest.importorskip("jax")
+    convolution = [layers.Reshape((6, 1)), layers.Conv1D(2, 3), layers.Flatten()]
+    nets = [
+        prepared(build, jit_compile=True)
+        for build in (plain, lambda: Autoencoder(*dense(hidden=convolution)))
+    ]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    for device, loops in (("cpu", [True, False]), ("gpu", [True, True])):
+        monkeypatch.setattr(jax, "default_backend", lambda device=device: device)
+        assert [training._can_loop(net) for net in nets] == loops
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always compiles by XLA")
 def test_xla_is_used_where_it_pays():
     assert not training._xla_pays(prepared(plain), steps=10, batch_size=4)
