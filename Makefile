@@ -8,7 +8,7 @@ QUICK := AELIB_PROFILE=quick AELIB_DATA_DIR= AELIB_CACHE_DIR=$(CURDIR)/_build/no
 # Two processes side by side, so each has one core to itself.
 QUICK += $(addsuffix =1,TF_NUM_INTRAOP_THREADS TF_NUM_INTEROP_THREADS OMP_NUM_THREADS OPENBLAS_NUM_THREADS)
 
-.PHONY: book read test lint unit notebooks run stale bench lab lock
+.PHONY: book read test lint unit notebooks run stale bench colab lab lock
 book: _build/html/index.html
 	@echo "The book is at file://$(CURDIR)/$<"
 
@@ -47,6 +47,9 @@ stale: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/peers.py
+
+colab: .venv/.installed
+	$(BIN)/python -m tools.colab _build/colab
 
 lab: .venv/.installed
 	$(BIN)/jupyter lab book

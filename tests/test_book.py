@@ -268,7 +268,7 @@ def test_a_page_names_addresses_where_the_book_has_one(tmp_path, repository):
     ]
     assert [address in page for address in named] == [bool(repository)] * 4
     assert "colab" not in page
-    colab = "https://colab.research.google.com/github/Somebody/book/blob/main/book/two.ipynb"
+    colab = "https://colab.research.google.com/github/Somebody/book/blob/colab/book/two.ipynb"
     assert (colab in (tmp_path / "_out" / "two.html").read_text("utf-8")) == bool(repository)
     sitemap = tmp_path / "_out" / "sitemap.xml"
     assert sitemap.is_file() == bool(repository)

@@ -65,7 +65,7 @@ def add_head(app, pagename, templatename, context, doctree):
         )
         if str(app.env.doc2path(pagename)).endswith(".ipynb"):
             context["colab"] = (
-                f"https://colab.research.google.com/github/{repository}/blob/main/book/{pagename}.ipynb"
+                f"https://colab.research.google.com/github/{repository}/blob/colab/book/{pagename}.ipynb"
             )
 
 
