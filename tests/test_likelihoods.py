@@ -366,6 +366,18 @@ def test_a_learned_variance_starts_at_the_errors_of_zeros_and_ends_at_the_net_s(
     assert abs(float(tape.gradient(loss, likelihood.tenth.value))) < 1e-3
 
 
+@pytest.mark.parametrize("variance", [0.25, "learned", "predicted"])
+def test_a_gaussian_tells_its_variances(variance):
+    likelihood = Gaussian(variance)
+    raw = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
+    wanted = np.full((5, 6), 0.25)
+    if variance == "learned":
+        likelihood.tenth.assign(0.1 * math.log(0.25))
+    if variance == "predicted":
+        wanted = np.exp(raw[:, 3:])
+    np.testing.assert_allclose(likelihood.variances(ops.convert_to_tensor(raw)), wanted, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "x", [np.zeros((1, 3)), np.zeros((9, 3)), np.full((9, 3), np.nan)], ids=["row", "zeros", "missing"]
 )

@@ -126,6 +126,11 @@ class Gaussian(Likelihood):
         """Return the means."""
         return self._parts(raw)[0]
 
+    def variances(self, raw: Any) -> Any:
+        """Return the variances, fixed, learned or predicted: those of the features that `raw` gives."""
+        mean, log_var = self._parts(raw)
+        return ops.exp(ops.zeros_like(mean) + log_var)
+
     def sample(self, raw: Any, seed: int | keras.random.SeedGenerator | None = None) -> Any:
         """Draw from the normal distributions."""
         mean, log_var = self._parts(raw)
