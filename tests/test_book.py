@@ -323,7 +323,9 @@ def test_processor_seconds_are_those_of_the_kernel(tmp_path):
 
 def toc_files():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
-    return [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
+    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
+    sections = [section for entry in entries for section in entry.get("sections", [])]
+    return [toc["root"], *(entry["file"] for entry in entries + sections)]
 
 
 def not_in_toc(pages, listed):
