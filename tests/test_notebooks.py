@@ -43,16 +43,6 @@ def test_the_long_convolutional_run_trains_the_net_of_the_chapter():
         assert str(stack(ours)) == str(stack(theirs))
 
 
-def test_the_tied_layer_of_the_decoder_chapter_is_the_package_s():
-    (tied,) = written_out("foundations/decoder", "TiedDense")
-    source = keras.layers.Dense(3)
-    source.build((None, 5))
-    code = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
-    np.testing.assert_allclose(
-        tied(source, "tanh")(code), aelib.layers.TiedDense(source, activation="tanh")(code)
-    )
-
-
 def test_the_long_importance_weighted_run_trains_the_nets_of_the_chapter():
     images = np.random.default_rng(0).random((9, 28, 28, 1), dtype="float32")
     (build,) = written_out(
