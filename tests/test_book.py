@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tinycss2
 import yaml
+from fontTools.ttLib import TTFont
 
 from aelib import results
 from tools import execute
@@ -451,6 +452,13 @@ def test_built_pages_load_nothing_from_elsewhere():
 def test_a_foreign_asset_is_found(html):
     assert foreign_assets(html)
     assert not foreign_assets('<a href="https://example.org">link</a><script src="_static/a.js"></script>')
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="the book is not built: `make book` first")
+def test_the_font_of_the_formulas_can_draw_a_root():
+    pages = [page for page in BUILT.rglob("*.html") if "<msqrt>" in page.read_text("utf-8")]
+    assert pages
+    assert ord("√") in TTFont(BUILT / "_static" / "math.woff2").getBestCmap()
 
 
 def weight(page):

@@ -127,6 +127,8 @@ def write_font(app, exception):
             characters |= set(html.unescape(re.sub(r"<[^>]*>", "", formula)))
     # Letters stand in <mi> as plain ones, which a browser shows in italics.
     characters |= {styled_italic(letter) for letter in characters}
+    # A root is an element, and its sign no character of the page.
+    characters.add("√")
     options = subset.Options(flavor="woff2", layout_features=["ssty"], hinting=False)
     font = subset.load_font(
         str(resources.files("ziamath").joinpath("fonts/STIXTwoMath-Regular.ttf")), options
