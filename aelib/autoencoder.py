@@ -272,7 +272,7 @@ class Autoencoder(keras.Model):
             super().fit,
             x,
             y,
-            batch_size=batch_size,
+            batch_size=batch_size and int(batch_size),  # PyTorch's loader takes no NumPy integer
             epochs=epochs,
             verbose=verbose,
             callbacks=callbacks,
@@ -295,7 +295,7 @@ class Autoencoder(keras.Model):
         """Return the loss and its terms, as `keras.Model.evaluate`, without corruption."""
         if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked its validation data
             x, y, sample_weight = self._checked(x, y, sample_weight)
-        return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
+        return super().evaluate(x, y, batch_size and int(batch_size), verbose, sample_weight, **kwargs)
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
         """Take one step, as `keras.Model.train_on_batch`, on data that are checked as those of `fit`."""
