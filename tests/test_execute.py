@@ -260,6 +260,36 @@ def test_results_page_lists_claims_figures_and_reasons():
     assert "2 CPU cores" in page
 
 
+def test_the_results_page_begins_with_a_board_and_the_missed_goals():
+    missed = {
+        "text": "a | b",
+        "left": 1.0,
+        "relation": "<",
+        "right": 0.5,
+        "holds": False,
+        "reason": "too short",
+    }
+    headline = {
+        "task": "search",
+        "data": "MNIST",
+        "measure": "mAP",
+        "lower_is_better": False,
+        "best": {"name": "bits", "value": 0.61234},
+        "baseline": {"name": "PCA", "value": 0.5},
+        "seeds": 3,
+        "seconds": 9.0,
+    }
+    stored = {"claims": [missed, missed | {"holds": True, "text": "held"}], "headlines": [headline]}
+    ledgers = {"types/one": stored, "types/two": {"claims": []}}
+    board = results_page.board(ledgers, {"types/two": 600})
+    row = "| {doc}`../types/one` | search, MNIST: mAP (higher is better) | 0.6123 (bits) | 0.5 (PCA) |  | 3 |"
+    assert row in board.splitlines()
+    assert "{doc}`../types/two` 10." in board
+    goals = results_page.goals(ledgers)
+    assert r"| {doc}`../types/one` | a \| b | 1, wanted < 0.5 | too short |" in goals.splitlines()
+    assert "held" not in goals
+
+
 def test_figures_get_fewer_colours_and_look_the_same():
     figure, ax = plt.subplots()
     ax.scatter(*np.random.default_rng(0).random((2, 300)), c=np.arange(300), alpha=0.7)

@@ -13,10 +13,38 @@ from aelib.book import ledger
 from tools import execute
 
 ROOT = Path(__file__).resolve().parent.parent
+RIVALS = ("best", "baseline", "published")
 
 
 def _row(*cells):
     return "| " + " | ".join(str(cell).replace("|", "\\|").replace("$", "\\$") for cell in cells) + " |"
+
+
+def board(ledgers, seconds):
+    """Return one row a headline, with the autoencoder's figure and its rivals', and how long chapters run."""
+    lines = ["## At a glance", "", _row("chapter", "task", "autoencoder", "rival", "published", "seeds")]
+    lines.append("|---|---|---|---|---|--:|")
+    for chapter, stored in ledgers.items():
+        for h in stored.get("headlines", ()):
+            cells = [f"{h[kind]['value']:.4g} ({h[kind]['name']})" if kind in h else "" for kind in RIVALS]
+            better = "lower" if h["lower_is_better"] else "higher"
+            task = f"{h['task']}, {h['data']}: {h['measure']} ({better} is better)"
+            lines.append(_row(f"{{doc}}`../{chapter}`", task, *cells, h["seeds"]))
+    took = [f"{{doc}}`../{chapter}` {seconds[chapter] / 60:.0f}" for chapter in ledgers if chapter in seconds]
+    lines += ["", f"Minutes that a chapter runs, on two cores of a processor: {', '.join(took)}.", ""]
+    return "\n".join(lines)
+
+
+def goals(ledgers):
+    """Return the claims that do not hold, each with its chapter and its reason."""
+    lines = ["## Goals that were missed", "", _row("chapter", "goal", "figures", "reason")]
+    lines.append("|---|---|---|---|")
+    for chapter, stored in ledgers.items():
+        for c in stored["claims"]:
+            if not c["holds"]:
+                figures = f"{c['left']:.4g}, wanted {c['relation']} {c['right']:.4g}"
+                lines.append(_row(f"{{doc}}`../{chapter}`", c["text"], figures, c["reason"]))
+    return "\n".join([*lines, ""])
 
 
 def tables(ledgers):
@@ -59,12 +87,17 @@ def gallery(notebook):
 
 def main(root=ROOT):
     """Write both below the book at `root`."""
-    files.write_atomically(root / "book" / "reference" / "results_tables.txt", tables(ledger.read(root)))
-    folder = root / "book" / "_static" / "gallery"
+    folder, seconds = root / "book" / "_static" / "gallery", {}
     folder.mkdir(exist_ok=True)
     for chapter in execute.chapters(root):
-        for name, picture in gallery(nbformat.read(execute.path_of(chapter, root), as_version=4)).items():
+        notebook = nbformat.read(execute.path_of(chapter, root), as_version=4)
+        for name, picture in gallery(notebook).items():
             (folder / f"{name}.png").write_bytes(picture)
+        if "seconds" in (stamp := notebook.metadata.get("aelib", {})):
+            seconds[chapter] = stamp["seconds"]
+    ledgers = ledger.read(root)
+    parts = board(ledgers, seconds), goals(ledgers), tables(ledgers)
+    files.write_atomically(root / "book" / "reference" / "results_tables.txt", "\n".join(parts))
 
 
 if __name__ == "__main__":
