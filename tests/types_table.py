@@ -299,7 +299,9 @@ def table_model(likelihood, kind=Autoencoder):
         blocks.dense_decoder(wide, CODE, hidden=()),
     )
     model = kind(encoder, decoder, likelihood=likelihood)
-    model.compile("sgd", run_eagerly=EAGERLY)
+    for part in (encoder, decoder):  # else a rate, the exponential of what the net says, may overflow
+        part.set_weights([weights / 4 for weights in part.get_weights()])
+    model.compile(keras.optimizers.SGD(1e-4), run_eagerly=EAGERLY)
     return model
 
 
