@@ -289,7 +289,12 @@ class SparseDictionary(Autoencoder):
         self.strength = checks.number("strength", strength, least=0)
         # Samples since each unit was last on.
         self.silent = self.add_weight(
-            shape=(units,), initializer="zeros", name="silent", trainable=False, dtype="float32"
+            shape=(units,),
+            initializer="zeros",
+            name="silent",
+            trainable=False,
+            dtype="float32",
+            autocast=False,
         )
         # As the decoder's transpose it leaves fewer units dead (Gao et al., 2025, section 2.4).
         linear, atoms = self.encoder.layers[0], self.decoder.layers[0]

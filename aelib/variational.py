@@ -229,7 +229,7 @@ class VariationalAutoencoder(_GaussianCode):
             )
         self.divergence = divergences.get(divergence, self.free_bits)
         self.step = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="step", dtype="float32"
+            shape=(), initializer="zeros", trainable=False, name="step", dtype="float32", autocast=False
         )
 
     def call(self, x, training=None):
