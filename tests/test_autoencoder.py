@@ -172,6 +172,8 @@ in_float32 = lru_cache(one_step)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", TYPES)
 def test_column_policy(name, policy):
+    if keras.backend.backend() == "torch" and name == "convolutional" and policy.startswith("mixed"):
+        pytest.skip("PyTorch has no gradient of a convolution in 16 bits on a processor")
     expected, _, must_move = in_float32(name, "float32")
     terms, model, moved = one_step(name, policy)
     assert model.compute_dtype == policy.removeprefix("mixed_")
@@ -198,6 +200,8 @@ JITTED = {
 
 @pytest.mark.parametrize("name", JITTED)
 def test_column_jit(name):
+    if keras.backend.backend() == "torch" and name == "contractive, estimated":
+        pytest.skip("torch.compile does not differentiate twice")
     with policy_of(JITTED[name]):
         model = compiled(TYPES[name].build, eagerly=False, jit_compile=True)
         history = model.fit(X[:8], batch_size=BATCH, epochs=5, verbose=0).history
