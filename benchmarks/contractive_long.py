@@ -7,7 +7,7 @@ recipe of the chapter. First five learning rates, for the plain and a contractiv
 strengths of weight decay, denoising and contraction, 6 epochs, seed 0, judged on validation images. Then the
 longer runs: each kind at its chosen strength, and the plain net, 24 epochs, three seeds, measured on the test
 images once, at the end; and the linear net with a decoder matrix of its own, with and without the penalty, 6
-and 24 epochs, on validation images. It takes about 40 minutes on two free cores. The figures go to
+and 24 epochs, on validation images. It takes about an hour of processor time. The figures go to
 ``benchmarks/results/contractive_long.json``, which the chapter cites.
 """
 
