@@ -264,7 +264,7 @@ class Table(_Door, SphinxDirective):
         raise NotImplementedError
 
     def run(self):
-        box = nodes.container(classes=["door"])
+        box = nodes.container(classes=["door", f"door-{self.name}"])
         self.set_source_info(box)
         try:
             lines = self.lines()
