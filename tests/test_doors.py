@@ -139,7 +139,8 @@ def a_book(root, page):
         "root: index\nparts:\n  - caption: Types\n    chapters:\n      - file: types/one\n"
     )
     claims = [{"holds": True}, {"holds": False}]
-    stored = ledger_of(headline(0.25, 1.0), claims=claims) | {"chapter": "types/one"}
+    every = [headline(0.25, 1.0, task=task) for task in ledger.TASKS]  # links to no chapter but this one
+    stored = ledger_of(*every, claims=claims) | {"chapter": "types/one"}
     (book / "results" / "types" / "one.json").write_text(json.dumps(stored))
     figure = '<figure data-kind="live-draw">drawn</figure>'
     output = nbformat.v4.new_output("display_data", data={"text/html": figure, "text/plain": ""})

@@ -60,7 +60,8 @@ def comparison(headline):
         return "", f"less than {100 * ALIKE:.0f} % apart: {figures}"
     winner = "net" if ahead > 0 else "rival"
     if measure.startswith("%"):
-        return winner, f"{ahead:+.1f} points: {figures}".replace("-", "−", 1)
+        points = f"{ahead:+.1f}".replace("-", "−")
+        return winner, f"{points} points: {figures}"
     # A share says nothing where the scale has no zero, as decibels and cross-entropies have none.
     if lower and not any(word in measure for word in ("entropy", "nats", "dB", "bits")):
         more = "less" if ahead > 0 else "more"
