@@ -150,6 +150,7 @@ def a_book(root, page):
     ]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["aelib"] = {"seconds": 130, "cpu_seconds": 200}
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     nbformat.write(notebook, book / "types" / "one.ipynb")
     (book / "index.md").write_text(f"# Front\n\n{page}\n\n```{{toctree}}\ntypes/one\n```\n")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-C", "-D", "root_doc=index"]
