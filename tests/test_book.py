@@ -110,13 +110,19 @@ def sections_missing(notebook):
     for heading in ("## The idea", "## The mathematics", "## What goes wrong", "## Exercises", "## Sources"):
         if heading not in text:
             yield f"it has no section {heading!r}"
+
+
+def ledger_not_saved(notebook):
     if "ledger.save()" not in code_cells(notebook)[-1].source:
         yield "its last code cell does not save the ledger"
 
 
 GATES = [
-    errors_stored, stamp_wrong, out_of_order, alt_missing, exercises_missing, too_large, sections_missing
+    errors_stored, stamp_wrong, out_of_order, alt_missing, exercises_missing, too_large, sections_missing,
+    ledger_not_saved,
 ]  # fmt: skip
+#: A guide is looked up, not studied: it has sections of its own and no exercises. See test_troubles.py.
+NOT_OF_GUIDES = (exercises_missing, sections_missing)
 
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.__name__)
@@ -124,6 +130,8 @@ GATES = [
 def test_gate(chapter, gate):
     if gate is stamp_wrong and chapter in execute.pending():
         pytest.skip("its full run is still to come")
+    if gate in NOT_OF_GUIDES and chapter.startswith("guide/"):
+        pytest.skip("a guide has a form of its own")
     assert not list(gate(nbformat.read(execute.path_of(chapter), as_version=4)))
 
 
@@ -199,7 +207,7 @@ def _fault(name):
         ("two exercises", exercises_missing), ("unsolved", exercises_missing),
         ("open solution", exercises_missing),
         ("large", too_large), ("large live figure", too_large),
-        ("section", sections_missing), ("unsaved", sections_missing),
+        ("section", sections_missing), ("unsaved", ledger_not_saved),
     ],
 )  # fmt: skip
 def test_gate_finds_the_fault(fault, gate):
