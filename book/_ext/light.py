@@ -19,6 +19,8 @@ SHEETS = (
     "style.css",
     "interactive.css",
 )
+#: How many pixels wide a preview on the front page is at most.
+PREVIEW = 640
 #: What scripts add to a page after it is built, besides the classes that interactive.js names.
 ADDED = {
     "button",
@@ -136,15 +138,19 @@ def small(file):
         )
         return file, (round(float(box[1])), round(float(box[2])))
     packed = file.with_suffix(".webp")
+    preview = (file.parent.parent / "_static" / "gallery" / file.name).exists()
     with Image.open(file) as picture:
+        if preview:  # not a figure: a card shows it at half this width, on a sharp screen at this one
+            picture = picture.convert("RGB")
+            picture.thumbnail((PREVIEW, 4 * PREVIEW), Image.Resampling.LANCZOS)
         if not packed.exists() or packed.stat().st_mtime < file.stat().st_mtime:
             picture.save(packed, lossless=True, quality=80, method=4)
-            if (
-                file.parent.parent / "_static" / "gallery" / file.name
-            ).exists():  # a preview, not a figure
+            if preview:
                 coarse = io.BytesIO()
-                picture.convert("RGB").save(coarse, "webp", quality=80, method=4)
+                picture.save(coarse, "webp", quality=80, method=4)
                 packed.write_bytes(min(packed.read_bytes(), coarse.getvalue(), key=len))
+        if preview:
+            return packed, picture.size
         return min(packed, file, key=lambda f: f.stat().st_size), picture.size
 
 
