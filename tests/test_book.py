@@ -16,6 +16,7 @@ import tinycss2
 import yaml
 from fontTools.ttLib import TTFont
 
+from PIL import Image
 from aelib import results
 from tools import execute
 
@@ -255,8 +256,10 @@ def test_a_pending_chapter_says_so(tmp_path):
 def test_a_page_names_addresses_where_the_book_has_one(tmp_path, repository):
     """Tiny pages, built with and without the name of a repository."""
     (tmp_path / "_static" / "gallery").mkdir(parents=True)
-    (tmp_path / "_static" / "gallery" / "one.png").write_bytes(b"")
-    (tmp_path / "one.md").write_text('# Page "one"\n\nSaid *first*: a < b.\n\nSecond.\n')
+    Image.new("RGB", (768, 216), "navy").save(tmp_path / "_static" / "gallery" / "one.png")
+    (tmp_path / "one.md").write_text(
+        '# Page "one" & *two*\n\nIn one sentence: said *first*: a < b.\n\nSecond.\n'
+    )
     (tmp_path / "index.md").write_text("# Index\n\nAll.\n\n```{toctree}\none\ntwo\n```\n")
     cells = [nbformat.v4.new_markdown_cell("# Two\n\nA notebook.")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "two.ipynb")
@@ -272,9 +275,9 @@ def test_a_page_names_addresses_where_the_book_has_one(tmp_path, repository):
     base = "https://somebody.github.io/book/"
     named = [
         f'<link rel="canonical" href="{base}one.html">',
-        f'<meta property="og:image" content="{base}_static/gallery/one.png">',
+        f'<meta property="og:image" content="{base}_static/cards/one.png">',
         'href="https://github.com/Somebody/book/edit/main/book/one.md"',
-        "https://github.com/Somebody/book/issues/new?title=Page",
+        '"https://github.com/Somebody/book/issues/new?title=Page%20%E2%80%9Cone%E2%80%9D%20%26%20two"',
     ]
     assert [address in page for address in named] == [bool(repository)] * 4
     assert "colab" not in page
@@ -282,6 +285,12 @@ def test_a_page_names_addresses_where_the_book_has_one(tmp_path, repository):
     assert (colab in (tmp_path / "_out" / "two.html").read_text("utf-8")) == bool(repository)
     sitemap = tmp_path / "_out" / "sitemap.xml"
     assert sitemap.is_file() == bool(repository)
+    card = tmp_path / "_out" / "_static" / "cards" / "one.png"
+    assert card.is_file() == bool(repository)
+    if repository:
+        with Image.open(card) as picture:
+            assert picture.size == (1200, 630)
+            assert [picture.getpixel(place) for place in ((600, 315), (600, 20))] == [(0, 0, 128), (255,) * 3]
     assert not repository or f"<loc>{base}one.html</loc>" in sitemap.read_text("utf-8")
 
 
