@@ -542,3 +542,22 @@ def test_purging_keeps_what_can_match(selector, kept):
     assert ("top: 0" in out) == ("@media print" in out) == kept
     assert ".b" not in out or ":not" in selector
     assert "charset" not in out
+OF_SPHINX = ("search.html", "genindex.html", "py-modindex.html")
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="the book is not built: `make book` first")
+def test_heads_of_built_pages():
+    """Each page says the book's name, and what it says once, once."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    name = f'<meta property="og:site_name" content="{config["title"]}">'
+    wrong = {}
+    for page in BUILT.rglob("*.html"):
+        if {"_static", "_modules"} & set(page.parts) or page.name in OF_SPHINX:
+            continue
+        head = page.read_text("utf-8").partition("</head>")[0]
+        tags = {tag: head.count(f'<meta name="{tag}"') for tag in ("viewport", "description")}
+        if name not in head or set(tags.values()) != {1} or 'content="In one sentence' in head:
+            wrong[page.name] = tags
+    assert wrong == {}
+
+
