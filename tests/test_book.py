@@ -484,11 +484,24 @@ def weight(page):
     text = page.read_text("utf-8")
     links = re.findall(r'<(?:link rel="stylesheet"|script)[^>]* (?:href|src)="([^"]+)"', text)
     pictures = [src for src in re.findall(r'<img[^>]* src="([^"]+)"', text) if not src.startswith("data:")]
+    late = {page.parent / src for src in pictures} | live_files(page, text)
     files = {page} | {(page.parent / link.split("?")[0]).resolve() for link in links}
     if "<math" in text:
         files.add(BUILT / "_static" / "math.woff2")
     early = sum(map(sent, files))
-    return early / 1000, (early + sum(sent(page.parent / src) for src in set(pictures))) / 1000
+    return early / 1000, (early + sum(map(sent, late))) / 1000
+
+
+def live_files(page, text):
+    """Return what a page loads when its figures that run a net come into view."""
+    nets = re.findall(r'data-source="(\w+)"', text)
+    scripts = {(page.parent / src).resolve() for src in re.findall(r'src="([^"]*interactive\.js)', text)}
+    return {
+        file
+        for script in scripts
+        for name in ("live.js", "live.css", *(f"live/{net}.js" for net in nets))
+        if nets and (file := script.parent / name)
+    }
 
 
 def sent(file):
@@ -520,6 +533,26 @@ def test_a_heavy_page_is_found(tmp_path):
     assert too_heavy([page]) == {}
     (tmp_path / "a.js").write_bytes(np.random.default_rng(0).bytes(310_000))
     assert list(too_heavy([page])) == ["page.html"]
+
+
+def test_a_heavy_net_is_found(tmp_path):
+    (tmp_path / "live").mkdir()
+    for name, size in (("interactive.js", 9), ("live.js", 9), ("live.css", 9), ("live/abc.js", 901_000)):
+        (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(size))
+    page = tmp_path / "page.html"
+    page.write_text('<script defer src="interactive.js"></script><p>no figure</p>')
+    assert too_heavy([page]) == {}
+    page.write_text(page.read_text() + '<figure data-kind="live-draw" data-source="abc">')
+    assert list(too_heavy([page])) == ["page.html"]
+
+
+def test_the_nets_of_built_pages_are_weighed():
+    page = BUILT / "types" / "variational.html"
+    if not page.is_file():
+        pytest.skip("the book is not built: `make book` first")
+    found = live_files(page, page.read_text("utf-8"))
+    assert len(found) >= 3
+    assert all(file.is_file() for file in found)
 
 
 def purged(css, *pages):
@@ -559,5 +592,3 @@ def test_heads_of_built_pages():
         if name not in head or set(tags.values()) != {1} or 'content="In one sentence' in head:
             wrong[page.name] = tags
     assert wrong == {}
-
-
