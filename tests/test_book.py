@@ -1,5 +1,6 @@
 """The book's own rules. Each is a function that lists what is wrong, and each is shown to find a fault."""
 
+import base64
 import gzip
 import json
 import os
@@ -592,3 +593,12 @@ def test_heads_of_built_pages():
         if name not in head or set(tags.values()) != {1} or 'content="In one sentence' in head:
             wrong[page.name] = tags
     assert wrong == {}
+
+
+def test_pictures_have_a_width_and_a_height(tmp_path):
+    Image.new("L", (30, 20)).save(tmp_path / "a.png")
+    data = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
+    page = f'<img alt="" src="a.png"><img class="ae-static" alt="b" src="data:image/png;base64,{data}">'
+    light_page = light.lighten_pictures(tmp_path / "page.html", page, {})
+    assert light_page.count('width="30" height="20"') == 2
+    assert light.lighten_pictures(tmp_path / "page.html", light_page, {}) == light_page

@@ -1,9 +1,11 @@
 """Keep pages light: one style sheet with the rules that some page uses, no script without a use, small pictures."""
 
+import base64
 import hashlib
 import html
 import io
 import re
+import struct
 from pathlib import Path
 
 import tinycss2
@@ -156,6 +158,11 @@ def lighten_pictures(page, text, cache):
         nonlocal first
         file = (page.parent / html.unescape(match[2])).resolve()
         if match[2].startswith("data:") or " width=" in match[0] or not file.is_file():
+        if match[2].startswith("data:image/png;base64,") and " width=" not in match[0]:
+            # Width and height stand in the first 24 bytes.
+            start = base64.b64decode(match[2].partition(",")[2][:32])
+            width, height = struct.unpack(">II", start[16:24])
+            return f'<img{match[1]} src="{match[2]}" width="{width}" height="{height}"{match[3]}>'
             return match[0]
         if file not in cache:
             cache[file] = small(file)
