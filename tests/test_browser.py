@@ -94,6 +94,49 @@ def doctree_formulas(chapter):
     return len(list(doctree.findall(nodes.math))), len(list(doctree.findall(nodes.math_block)))
 
 
+# Is what has the focus in sight? A switch of a drawer is not; but the sign that it belongs to is outlined.
+FOCUSED = """() => {
+    const node = document.activeElement;
+    const shown = node.matches(".sidebar-toggle")
+        ? [...node.labels].find((label) => label.offsetWidth && !label.matches(".overlay"))
+        : node;
+    const box = shown?.getBoundingClientRect();
+    const across = box?.right > 0 && box.left < innerWidth && box.width > 1;
+    const inside = across && box.bottom > 0 && box.top < innerHeight;
+    const seen = inside && shown.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+    const outlined = node === shown || getComputedStyle(shown ?? node).outlineStyle === "solid";
+    return [node.id || node.textContent.trim().slice(0, 40), Boolean(seen && outlined)];
+}"""
+STILL = "*, ::before, ::after { transition: none !important; scroll-behavior: auto !important }"
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+@pytest.mark.parametrize(("width", "switches"), [(1280, ["__toc"]), (390, ["__navigation", "__toc"])])
+def test_the_keyboard_meets_only_what_is_seen(browser, width, switches):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.set_default_timeout(PATIENCE)
+    page.goto((BUILT / "types" / "basic.html").as_uri())
+    page.add_style_tag(content=STILL)
+    met = []
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        met.append(page.evaluate(FOCUSED))
+    assert [name for name, seen in met if not seen] == []
+    assert [name for name, _ in met if name.startswith("__")] == switches
+    for switch in switches:
+        link = page.locator({"__toc": ".toc-tree li li a", "__navigation": ".sidebar-tree a"}[switch]).first
+        assert not link.is_visible()
+        page.locator(f"#{switch}").focus()
+        page.keyboard.press("Space")
+        assert link.is_visible()
+        link.focus()
+        assert page.evaluate(FOCUSED)[1]
+        page.keyboard.press("Escape")
+        assert not link.is_visible()
+        assert page.evaluate("document.activeElement.id") == switch
+    page.close()
+
+
 def slider():
     grey = np.broadcast_to(np.linspace(0, 1, 4)[:, None, None, None, None], (4, 3, 8, 8, 1))
     captions = [f"error {4 - i}" for i in range(4)]
