@@ -16,8 +16,8 @@ import pytest
 import tinycss2
 import yaml
 from fontTools.ttLib import TTFont
-
 from PIL import Image
+
 from aelib import results
 from tools import execute
 
@@ -284,14 +284,14 @@ def test_a_page_names_addresses_where_the_book_has_one(tmp_path, repository):
     assert "colab" not in page
     colab = "https://colab.research.google.com/github/Somebody/book/blob/colab/book/two.ipynb"
     assert (colab in (tmp_path / "_out" / "two.html").read_text("utf-8")) == bool(repository)
-    sitemap = tmp_path / "_out" / "sitemap.xml"
-    assert sitemap.is_file() == bool(repository)
     card = tmp_path / "_out" / "_static" / "cards" / "one.png"
     assert card.is_file() == bool(repository)
     if repository:
         with Image.open(card) as picture:
             assert picture.size == (1200, 630)
             assert [picture.getpixel(place) for place in ((600, 315), (600, 20))] == [(0, 0, 128), (255,) * 3]
+    sitemap = tmp_path / "_out" / "sitemap.xml"
+    assert sitemap.is_file() == bool(repository)
     assert not repository or f"<loc>{base}one.html</loc>" in sitemap.read_text("utf-8")
 
 
@@ -556,6 +556,65 @@ def test_the_nets_of_built_pages_are_weighed():
     assert all(file.is_file() for file in found)
 
 
+OF_SPHINX = ("search.html", "genindex.html", "py-modindex.html")
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="the book is not built: `make book` first")
+def test_heads_of_built_pages():
+    """Each page says the book's name, and what it says once, once."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    name = f'<meta property="og:site_name" content="{config["title"]}">'
+    wrong = {}
+    for page in BUILT.rglob("*.html"):
+        if {"_static", "_modules"} & set(page.parts) or page.name in OF_SPHINX:
+            continue
+        head = page.read_text("utf-8").partition("</head>")[0]
+        tags = {tag: head.count(f'<meta name="{tag}"') for tag in ("viewport", "description")}
+        if name not in head or set(tags.values()) != {1} or 'content="In one sentence' in head:
+            wrong[page.name] = tags
+    assert wrong == {}
+
+
+WIDE = """<table class="docutils align-default">
+<thead>
+<tr class="row-odd"><th class="head"><p>What &amp; where</p></th>
+<th class="head"><p><math><mi>β</mi></math></p></th>
+<th class="head"><p>Why</p></th></tr>
+</thead>
+<tbody>
+<tr class="row-even"><td><p>code <code>K</code></p></td><td>1 of <em>2</em></td><td><p>{why}</p></td></tr>
+</tbody>
+</table>"""
+
+
+def test_a_wide_table_folds():
+    table = WIDE.format(why="Unpronounceable" * 3)
+    folded = light.fold_tables(table)
+    assert re.findall(r"data-label=\"([^\"]*)\"", folded) == ["What &amp; where", "β", "Why"]
+    assert re.findall(r"role=\"(\w+)\"", folded) == [
+        "table", "rowgroup", "row", *["columnheader"] * 3, "rowgroup", "row", *["cell"] * 3
+    ]  # fmt: skip
+    assert "<div>1 of <em>2</em></div></td>" in folded
+    assert re.sub(r' role="\w+"| data-label="[^"]*"|fold |</?div>', "", folded) == table
+    assert light.fold_tables(folded) == folded
+
+
+@pytest.mark.parametrize("change", [("<p>Unpro", '<p colspan="2">Unpro'), ("<td>1", "<td></td><td>1")])
+def test_a_table_that_is_narrow_or_irregular_stays(change):
+    narrow, irregular = WIDE.format(why="Short"), WIDE.format(why="Unpronounceable" * 3).replace(*change)
+    assert light.fold_tables(narrow) == narrow
+    assert light.fold_tables(irregular) == irregular
+
+
+def test_pictures_have_a_width_and_a_height(tmp_path):
+    Image.new("L", (30, 20)).save(tmp_path / "a.png")
+    data = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
+    page = f'<img alt="" src="a.png"><img class="ae-static" alt="b" src="data:image/png;base64,{data}">'
+    light_page = light.lighten_pictures(tmp_path / "page.html", page, {})
+    assert light_page.count('width="30" height="20"') == 2
+    assert light.lighten_pictures(tmp_path / "page.html", light_page, {}) == light_page
+
+
 def purged(css, *pages):
     rules = tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True)
     return light.purge(rules, [light.names(page) for page in pages])
@@ -576,29 +635,3 @@ def test_purging_keeps_what_can_match(selector, kept):
     assert ("top: 0" in out) == ("@media print" in out) == kept
     assert ".b" not in out or ":not" in selector
     assert "charset" not in out
-OF_SPHINX = ("search.html", "genindex.html", "py-modindex.html")
-
-
-@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="the book is not built: `make book` first")
-def test_heads_of_built_pages():
-    """Each page says the book's name, and what it says once, once."""
-    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
-    name = f'<meta property="og:site_name" content="{config["title"]}">'
-    wrong = {}
-    for page in BUILT.rglob("*.html"):
-        if {"_static", "_modules"} & set(page.parts) or page.name in OF_SPHINX:
-            continue
-        head = page.read_text("utf-8").partition("</head>")[0]
-        tags = {tag: head.count(f'<meta name="{tag}"') for tag in ("viewport", "description")}
-        if name not in head or set(tags.values()) != {1} or 'content="In one sentence' in head:
-            wrong[page.name] = tags
-    assert wrong == {}
-
-
-def test_pictures_have_a_width_and_a_height(tmp_path):
-    Image.new("L", (30, 20)).save(tmp_path / "a.png")
-    data = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
-    page = f'<img alt="" src="a.png"><img class="ae-static" alt="b" src="data:image/png;base64,{data}">'
-    light_page = light.lighten_pictures(tmp_path / "page.html", page, {})
-    assert light_page.count('width="30" height="20"') == 2
-    assert light.lighten_pictures(tmp_path / "page.html", light_page, {}) == light_page

@@ -137,6 +137,25 @@ def test_the_keyboard_meets_only_what_is_seen(browser, width, switches):
     page.close()
 
 
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+def test_a_wide_table_folds_on_a_phone(browser):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.set_default_timeout(PATIENCE)
+    page.goto((BUILT / "types" / "variational.html").as_uri())
+    table = page.get_by_role("table").filter(has=page.locator("[data-label]")).last
+    row = table.get_by_role("row").nth(1)
+    tops = [cell.bounding_box()["y"] for cell in row.get_by_role("cell").all()]
+    assert len(tops) > 2
+    assert tops == sorted(set(tops))
+    assert table.get_by_role("columnheader").count() == len(tops)
+    fits = "[...document.querySelectorAll('.table-wrapper')].every((e) => e.scrollWidth <= e.clientWidth)"
+    assert page.evaluate(fits)
+    page.set_viewport_size({"width": 1280, "height": 800})
+    tops = [cell.bounding_box()["y"] for cell in row.get_by_role("cell").all()]
+    assert len(set(tops)) == 1
+    page.close()
+
+
 def slider():
     grey = np.broadcast_to(np.linspace(0, 1, 4)[:, None, None, None, None], (4, 3, 8, 8, 1))
     captions = [f"error {4 - i}" for i in range(4)]
