@@ -7,6 +7,7 @@ import io
 import pickle
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from aelib import interactive, steps
 from aelib.convmatrix import convolution_matrix
+from tools import read
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
@@ -49,7 +51,8 @@ def test_a_page_of_the_book_reads_on_a_phone(browser, chapter):
     """Nothing is missing or foreign, every formula is set, and nothing is wider than the screen."""
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.set_default_timeout(PATIENCE)
-    trouble = []
+    trouble, requested = [], []
+    page.on("request", lambda request: requested.append(request.url))
     page.on("requestfailed", lambda request: trouble.append(f"missing: {request.url}"))
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on(
@@ -67,6 +70,7 @@ def test_a_page_of_the_book_reads_on_a_phone(browser, chapter):
     wide = page.evaluate(WIDE)
     width = page.evaluate("document.documentElement.scrollWidth")
     page.close()
+    assert not [url for url in requested if "searchindex" in url]  # it is loaded by who searches
     assert not trouble
     assert found == [inline, displayed]
     assert not wrong
@@ -135,6 +139,28 @@ def test_the_keyboard_meets_only_what_is_seen(browser, width, switches):
         assert not link.is_visible()
         assert page.evaluate("document.activeElement.id") == switch
     page.close()
+
+
+@pytest.mark.enable_socket
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+def test_search_finds_a_chapter(browser):
+    with read.server(BUILT, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        requested = []
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        assert not [url for url in requested if "searchindex" in url]
+        page.get_by_role("textbox", name="Search").fill("posterior collapse")
+        page.keyboard.press("Enter")
+        page.locator("#search-results a[href*='types/variational.html']").first.wait_for()
+        assert [url for url in requested if "searchindex" in url]
+        assert "posterior" in page.locator("#search-results").inner_text().lower()
+        page.close()
+        server.shutdown()
+        thread.join()
 
 
 @pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
