@@ -532,34 +532,47 @@ THIN = """() => {
     }
 }"""
 # axe takes a heading that is a formula for an empty one.
-AXE = """() => axe.run({ exclude: [["th:has(math)"]] }).then((result) =>
-    result.violations.map((v) => [v.id, v.nodes.slice(0, 3).map((n) => n.html)]))"""
+AXE = """() => axe.run().then((result) => {
+    const mistaken = (id, html) => id === "empty-table-header" && html.includes("<math");
+    return result.violations
+        .map((v) => [v.id, v.nodes.map((n) => n.html).filter((html) => !mistaken(v.id, html)).slice(0, 3)])
+        .filter(([, nodes]) => nodes.length);
+})"""
+# Figures that run a net do so where they are seen.
+WAKE = """async () => {
+    for (const figure of document.querySelectorAll("figure[data-kind^=live]")) {
+        figure.scrollIntoView();
+        while (!figure.querySelector(".ae-live")) await new Promise(requestAnimationFrame);
+    }
+}"""
 
 
-@pytest.fixture(scope="module", params=["light", "dark"])
+@pytest.fixture(scope="module", params=["light-1280", "dark-1280", "dark-390"])
 def axe(browser, request):
     """Return a function that looks for what shuts readers out of a page; the page is used again and again."""
     package = pytest.importorskip("axe_playwright_python", reason="needs the package axe-playwright-python")
     script = Path(package.__file__).with_name("axe.min.js").read_text("utf-8")
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param)
+    theme, width = request.param.split("-")
+    context = browser.new_context(viewport={"width": int(width), "height": 800}, color_scheme=theme)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
 
     def findings(chapter):
         page.goto((BUILT / chapter).as_uri())
+        page.evaluate(WAKE)
         page.evaluate(THIN)
         page.evaluate(script)
         return page.evaluate(AXE)
 
-    findings.theme = request.param
+    findings.name = request.param
     yield findings
     context.close()
 
 
 @pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
 def test_no_page_shuts_readers_out(axe):
-    """Every page in the light; every third in the dark, whose colours are the same on all."""
-    pages = CHAPTERS if axe.theme == "light" else CHAPTERS[::3]
+    """Every page in the light; in the dark, whose colours are the same on all, a third, wide and narrow."""
+    pages = {"light-1280": CHAPTERS, "dark-1280": CHAPTERS[::3], "dark-390": CHAPTERS[1::3]}[axe.name]
     assert {page: found for page in pages if (found := axe(page))} == {}
 
 
