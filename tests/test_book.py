@@ -1,5 +1,6 @@
 """The book's own rules. Each is a function that lists what is wrong, and each is shown to find a fault."""
 
+import base64
 import gzip
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 import tinycss2
 import yaml
 from fontTools.ttLib import TTFont
+from PIL import Image
 
 from aelib import results
 from tools import execute
@@ -263,8 +265,10 @@ def test_a_pending_chapter_says_so(tmp_path):
 def test_a_page_names_addresses_where_the_book_has_one(tmp_path, repository):
     """Tiny pages, built with and without the name of a repository."""
     (tmp_path / "_static" / "gallery").mkdir(parents=True)
-    (tmp_path / "_static" / "gallery" / "one.png").write_bytes(b"")
-    (tmp_path / "one.md").write_text('# Page "one"\n\nSaid *first*: a < b.\n\nSecond.\n')
+    Image.new("RGB", (768, 216), "navy").save(tmp_path / "_static" / "gallery" / "one.png")
+    (tmp_path / "one.md").write_text(
+        '# Page "one" & *two*\n\nIn one sentence: said *first*: a < b.\n\nSecond.\n'
+    )
     (tmp_path / "index.md").write_text("# Index\n\nAll.\n\n```{toctree}\none\ntwo\n```\n")
     cells = [nbformat.v4.new_markdown_cell("# Two\n\nA notebook.")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "two.ipynb")
@@ -280,14 +284,20 @@ def test_a_page_names_addresses_where_the_book_has_one(tmp_path, repository):
     base = "https://somebody.github.io/book/"
     named = [
         f'<link rel="canonical" href="{base}one.html">',
-        f'<meta property="og:image" content="{base}_static/gallery/one.png">',
+        f'<meta property="og:image" content="{base}_static/cards/one.png">',
         'href="https://github.com/Somebody/book/edit/main/book/one.md"',
-        "https://github.com/Somebody/book/issues/new?title=Page",
+        '"https://github.com/Somebody/book/issues/new?title=Page%20%E2%80%9Cone%E2%80%9D%20%26%20two"',
     ]
     assert [address in page for address in named] == [bool(repository)] * 4
     assert "colab" not in page
     colab = "https://colab.research.google.com/github/Somebody/book/blob/colab/book/two.ipynb"
     assert (colab in (tmp_path / "_out" / "two.html").read_text("utf-8")) == bool(repository)
+    card = tmp_path / "_out" / "_static" / "cards" / "one.png"
+    assert card.is_file() == bool(repository)
+    if repository:
+        with Image.open(card) as picture:
+            assert picture.size == (1200, 630)
+            assert [picture.getpixel(place) for place in ((600, 315), (600, 20))] == [(0, 0, 128), (255,) * 3]
     sitemap = tmp_path / "_out" / "sitemap.xml"
     assert sitemap.is_file() == bool(repository)
     assert not repository or f"<loc>{base}one.html</loc>" in sitemap.read_text("utf-8")
@@ -483,11 +493,24 @@ def weight(page):
     text = page.read_text("utf-8")
     links = re.findall(r'<(?:link rel="stylesheet"|script)[^>]* (?:href|src)="([^"]+)"', text)
     pictures = [src for src in re.findall(r'<img[^>]* src="([^"]+)"', text) if not src.startswith("data:")]
+    late = {page.parent / src for src in pictures} | live_files(page, text)
     files = {page} | {(page.parent / link.split("?")[0]).resolve() for link in links}
     if "<math" in text:
         files.add(BUILT / "_static" / "math.woff2")
     early = sum(map(sent, files))
-    return early / 1000, (early + sum(sent(page.parent / src) for src in set(pictures))) / 1000
+    return early / 1000, (early + sum(map(sent, late))) / 1000
+
+
+def live_files(page, text):
+    """Return what a page loads when its figures that run a net come into view."""
+    nets = re.findall(r'data-source="(\w+)"', text)
+    scripts = {(page.parent / src).resolve() for src in re.findall(r'src="([^"]*interactive\.js)', text)}
+    return {
+        file
+        for script in scripts
+        for name in ("live.js", "live.css", *(f"live/{net}.js" for net in nets))
+        if nets and (file := script.parent / name)
+    }
 
 
 def sent(file):
@@ -519,6 +542,85 @@ def test_a_heavy_page_is_found(tmp_path):
     assert too_heavy([page]) == {}
     (tmp_path / "a.js").write_bytes(np.random.default_rng(0).bytes(310_000))
     assert list(too_heavy([page])) == ["page.html"]
+
+
+def test_a_heavy_net_is_found(tmp_path):
+    (tmp_path / "live").mkdir()
+    for name, size in (("interactive.js", 9), ("live.js", 9), ("live.css", 9), ("live/abc.js", 901_000)):
+        (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(size))
+    page = tmp_path / "page.html"
+    page.write_text('<script defer src="interactive.js"></script><p>no figure</p>')
+    assert too_heavy([page]) == {}
+    page.write_text(page.read_text() + '<figure data-kind="live-draw" data-source="abc">')
+    assert list(too_heavy([page])) == ["page.html"]
+
+
+def test_the_nets_of_built_pages_are_weighed():
+    page = BUILT / "types" / "variational.html"
+    if not page.is_file():
+        pytest.skip("the book is not built: `make book` first")
+    found = live_files(page, page.read_text("utf-8"))
+    assert len(found) >= 3
+    assert all(file.is_file() for file in found)
+
+
+OF_SPHINX = ("search.html", "genindex.html", "py-modindex.html")
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="the book is not built: `make book` first")
+def test_heads_of_built_pages():
+    """Each page says the book's name, and what it says once, once."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    name = f'<meta property="og:site_name" content="{config["title"]}">'
+    wrong = {}
+    for page in BUILT.rglob("*.html"):
+        if {"_static", "_modules"} & set(page.parts) or page.name in OF_SPHINX:
+            continue
+        head = page.read_text("utf-8").partition("</head>")[0]
+        tags = {tag: head.count(f'<meta name="{tag}"') for tag in ("viewport", "description")}
+        if name not in head or set(tags.values()) != {1} or 'content="In one sentence' in head:
+            wrong[page.name] = tags
+    assert wrong == {}
+
+
+WIDE = """<table class="docutils align-default">
+<thead>
+<tr class="row-odd"><th class="head"><p>What &amp; where</p></th>
+<th class="head"><p><math><mi>β</mi></math></p></th>
+<th class="head"><p>Why</p></th></tr>
+</thead>
+<tbody>
+<tr class="row-even"><td><p>code <code>K</code></p></td><td>1 of <em>2</em></td><td><p>{why}</p></td></tr>
+</tbody>
+</table>"""
+
+
+def test_a_wide_table_folds():
+    table = WIDE.format(why="Unpronounceable" * 3)
+    folded = light.fold_tables(table)
+    assert re.findall(r"data-label=\"([^\"]*)\"", folded) == ["What &amp; where", "β", "Why"]
+    assert re.findall(r"role=\"(\w+)\"", folded) == [
+        "table", "rowgroup", "row", *["columnheader"] * 3, "rowgroup", "row", *["cell"] * 3
+    ]  # fmt: skip
+    assert "<div>1 of <em>2</em></div></td>" in folded
+    assert re.sub(r' role="\w+"| data-label="[^"]*"|fold |</?div>', "", folded) == table
+    assert light.fold_tables(folded) == folded
+
+
+@pytest.mark.parametrize("change", [("<p>Unpro", '<p colspan="2">Unpro'), ("<td>1", "<td></td><td>1")])
+def test_a_table_that_is_narrow_or_irregular_stays(change):
+    narrow, irregular = WIDE.format(why="Short"), WIDE.format(why="Unpronounceable" * 3).replace(*change)
+    assert light.fold_tables(narrow) == narrow
+    assert light.fold_tables(irregular) == irregular
+
+
+def test_pictures_have_a_width_and_a_height(tmp_path):
+    Image.new("L", (30, 20)).save(tmp_path / "a.png")
+    data = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
+    page = f'<img alt="" src="a.png"><img class="ae-static" alt="b" src="data:image/png;base64,{data}">'
+    light_page = light.lighten_pictures(tmp_path / "page.html", page, {})
+    assert light_page.count('width="30" height="20"') == 2
+    assert light.lighten_pictures(tmp_path / "page.html", light_page, {}) == light_page
 
 
 def purged(css, *pages):

@@ -7,6 +7,7 @@ import io
 import pickle
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from aelib import interactive, steps
 from aelib.convmatrix import convolution_matrix
+from tools import read
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
@@ -49,7 +51,8 @@ def test_a_page_of_the_book_reads_on_a_phone(browser, chapter):
     """Nothing is missing or foreign, every formula is set, and nothing is wider than the screen."""
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.set_default_timeout(PATIENCE)
-    trouble = []
+    trouble, requested = [], []
+    page.on("request", lambda request: requested.append(request.url))
     page.on("requestfailed", lambda request: trouble.append(f"missing: {request.url}"))
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on(
@@ -67,6 +70,7 @@ def test_a_page_of_the_book_reads_on_a_phone(browser, chapter):
     wide = page.evaluate(WIDE)
     width = page.evaluate("document.documentElement.scrollWidth")
     page.close()
+    assert not [url for url in requested if "searchindex" in url]  # it is loaded by who searches
     assert not trouble
     assert found == [inline, displayed]
     assert not wrong
@@ -92,6 +96,140 @@ def doctree_formulas(chapter):
         return 0, 0
     doctree = pickle.loads(file.read_bytes())
     return len(list(doctree.findall(nodes.math))), len(list(doctree.findall(nodes.math_block)))
+
+
+# Is what has the focus in sight? A switch of a drawer is not; but the sign that it belongs to is outlined.
+FOCUSED = """() => {
+    const node = document.activeElement;
+    const shown = node.matches(".sidebar-toggle")
+        ? [...node.labels].find((label) => label.offsetWidth && !label.matches(".overlay"))
+        : node;
+    const box = shown?.getBoundingClientRect();
+    const across = box?.right > 0 && box.left < innerWidth && box.width > 1;
+    const inside = across && box.bottom > 0 && box.top < innerHeight;
+    const seen = inside && shown.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+    const outlined = node === shown || getComputedStyle(shown ?? node).outlineStyle === "solid";
+    return [node.id || node.textContent.trim().slice(0, 40), Boolean(seen && outlined)];
+}"""
+STILL = "*, ::before, ::after { transition: none !important; scroll-behavior: auto !important }"
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+@pytest.mark.parametrize(("width", "switches"), [(1280, ["__toc"]), (390, ["__navigation", "__toc"])])
+def test_the_keyboard_meets_only_what_is_seen(browser, width, switches):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.set_default_timeout(PATIENCE)
+    page.goto((BUILT / "types" / "basic.html").as_uri())
+    page.add_style_tag(content=STILL)
+    met = []
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        met.append(page.evaluate(FOCUSED))
+    assert [name for name, seen in met if not seen] == []
+    assert [name for name, _ in met if name.startswith("__")] == switches
+    for switch in switches:
+        link = page.locator({"__toc": ".toc-tree li li a", "__navigation": ".sidebar-tree a"}[switch]).first
+        assert not link.is_visible()
+        page.locator(f"#{switch}").focus()
+        page.keyboard.press("Space")
+        assert link.is_visible()
+        link.focus()
+        assert page.evaluate(FOCUSED)[1]
+        page.keyboard.press("Escape")
+        assert not link.is_visible()
+        assert page.evaluate("document.activeElement.id") == switch
+    page.close()
+
+
+@pytest.mark.enable_socket
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+def test_search_finds_a_chapter(browser):
+    with read.server(BUILT, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        requested = []
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        assert not [url for url in requested if "searchindex" in url]
+        page.get_by_role("textbox", name="Search").fill("posterior collapse")
+        page.keyboard.press("Enter")
+        page.locator("#search-results a[href*='types/variational.html']").first.wait_for()
+        assert [url for url in requested if "searchindex" in url]
+        assert "posterior" in page.locator("#search-results").inner_text().lower()
+        page.close()
+        server.shutdown()
+        thread.join()
+
+
+# Cells of open code that are still wider than their column at 1280 px; take out what has been rewritten.
+WIDE_CODE = {
+    "applications/clustering.html": 1,
+    "applications/colorization.html": 1,
+    "applications/compression.html": 3,
+    "applications/denoising_and_transformation.html": 4,
+    "applications/feature_extraction.html": 1,
+    "applications/retrieval.html": 2,
+    "applications/text.html": 1,
+    "foundations/bottleneck.html": 11,
+    "foundations/decoder.html": 9,
+    "foundations/encoder.html": 8,
+    "foundations/first_autoencoder.html": 4,
+    "foundations/losses.html": 8,
+    "foundations/training.html": 9,
+    "foundations/transposed_convolutions.html": 9,
+    "types/basic.html": 7,
+    "types/beyond.html": 2,
+    "types/contractive.html": 4,
+    "types/convolutional.html": 3,
+    "types/convolutional_variational.html": 2,
+    "types/deep.html": 4,
+    "types/denoising.html": 8,
+    "types/masked.html": 10,
+    "types/sparse.html": 8,
+    "types/variational.html": 9,
+}
+CODE = """() => {
+    for (const details of document.querySelectorAll("details")) details.open = !details.matches(".hide");
+    return [...document.querySelectorAll("article .highlight pre")]
+        .filter((pre) => !pre.closest(".cell_output") && pre.scrollWidth > pre.clientWidth)
+        .map((pre) => pre.textContent.split("\\n").reduce((a, b) => (a.length < b.length ? b : a)));
+}"""
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+def test_open_code_fits_its_column(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(PATIENCE)
+    wide = {}
+    for chapter in CHAPTERS:
+        page.goto((BUILT / chapter).as_uri())
+        if found := page.evaluate(CODE):
+            wide[chapter] = found
+    page.close()
+    more = {chapter: found for chapter, found in wide.items() if len(found) > WIDE_CODE.get(chapter, 0)}
+    assert more == {}
+    assert sorted(WIDE_CODE.keys() - wide.keys()) == [], "take them out of WIDE_CODE"
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
+def test_a_wide_table_folds_on_a_phone(browser):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.set_default_timeout(PATIENCE)
+    page.goto((BUILT / "types" / "variational.html").as_uri())
+    table = page.get_by_role("table").filter(has=page.locator("[data-label]")).last
+    row = table.get_by_role("row").nth(1)
+    tops = [cell.bounding_box()["y"] for cell in row.get_by_role("cell").all()]
+    assert len(tops) > 2
+    assert tops == sorted(set(tops))
+    assert table.get_by_role("columnheader").count() == len(tops)
+    fits = "[...document.querySelectorAll('.table-wrapper')].every((e) => e.scrollWidth <= e.clientWidth)"
+    assert page.evaluate(fits)
+    page.set_viewport_size({"width": 1280, "height": 800})
+    tops = [cell.bounding_box()["y"] for cell in row.get_by_role("cell").all()]
+    assert len(set(tops)) == 1
+    page.close()
 
 
 def slider():
@@ -394,34 +532,47 @@ THIN = """() => {
     }
 }"""
 # axe takes a heading that is a formula for an empty one.
-AXE = """() => axe.run({ exclude: [["th:has(math)"]] }).then((result) =>
-    result.violations.map((v) => [v.id, v.nodes.slice(0, 3).map((n) => n.html)]))"""
+AXE = """() => axe.run().then((result) => {
+    const mistaken = (id, html) => id === "empty-table-header" && html.includes("<math");
+    return result.violations
+        .map((v) => [v.id, v.nodes.map((n) => n.html).filter((html) => !mistaken(v.id, html)).slice(0, 3)])
+        .filter(([, nodes]) => nodes.length);
+})"""
+# Figures that run a net do so where they are seen.
+WAKE = """async () => {
+    for (const figure of document.querySelectorAll("figure[data-kind^=live]")) {
+        figure.scrollIntoView();
+        while (!figure.querySelector(".ae-live")) await new Promise(requestAnimationFrame);
+    }
+}"""
 
 
-@pytest.fixture(scope="module", params=["light", "dark"])
+@pytest.fixture(scope="module", params=["light-1280", "dark-1280", "dark-390"])
 def axe(browser, request):
     """Return a function that looks for what shuts readers out of a page; the page is used again and again."""
     package = pytest.importorskip("axe_playwright_python", reason="needs the package axe-playwright-python")
     script = Path(package.__file__).with_name("axe.min.js").read_text("utf-8")
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param)
+    theme, width = request.param.split("-")
+    context = browser.new_context(viewport={"width": int(width), "height": 800}, color_scheme=theme)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
 
     def findings(chapter):
         page.goto((BUILT / chapter).as_uri())
+        page.evaluate(WAKE)
         page.evaluate(THIN)
         page.evaluate(script)
         return page.evaluate(AXE)
 
-    findings.theme = request.param
+    findings.name = request.param
     yield findings
     context.close()
 
 
 @pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
 def test_no_page_shuts_readers_out(axe):
-    """Every page in the light; every third in the dark, whose colours are the same on all."""
-    pages = CHAPTERS if axe.theme == "light" else CHAPTERS[::3]
+    """Every page in the light; in the dark, whose colours are the same on all, a third, wide and narrow."""
+    pages = {"light-1280": CHAPTERS, "dark-1280": CHAPTERS[::3], "dark-390": CHAPTERS[1::3]}[axe.name]
     assert {page: found for page in pages if (found := axe(page))} == {}
 
 

@@ -1,9 +1,11 @@
 """Keep pages light: one style sheet with the rules that some page uses, no script without a use, small pictures."""
 
+import base64
 import hashlib
 import html
 import io
 import re
+import struct
 from pathlib import Path
 
 import tinycss2
@@ -21,6 +23,8 @@ SHEETS = (
 )
 #: How many pixels wide a preview on the front page is at most.
 PREVIEW = 640
+#: Characters of a table that fit beside one another on a phone; more than a short line, LINE, may be broken.
+PHONE, LINE = 46, 20
 #: What scripts add to a page after it is built, besides the classes that interactive.js names.
 ADDED = {
     "button",
@@ -160,6 +164,11 @@ def lighten_pictures(page, text, cache):
 
     def attributes(match):
         nonlocal first
+        if match[2].startswith("data:image/png;base64,") and " width=" not in match[0]:
+            # Width and height stand in the first 24 bytes.
+            start = base64.b64decode(match[2].partition(",")[2][:32])
+            width, height = struct.unpack(">II", start[16:24])
+            return f'<img{match[1]} src="{match[2]}" width="{width}" height="{height}"{match[3]}>'
         file = (page.parent / html.unescape(match[2])).resolve()
         if match[2].startswith("data:") or " width=" in match[0] or not file.is_file():
             return match[0]
@@ -171,6 +180,66 @@ def lighten_pictures(page, text, cache):
         return f'<img{match[1]} src="{source}" width="{width}" height="{height}"{late}{match[3]}>'
 
     return re.sub(r'<img((?: [^>]*?)?) src="([^"]*)"([^>]*)>', attributes, text)
+
+
+def fold_tables(text):
+    """Prepare tables that are too wide for a phone: there, each cell stands in a line of its own after its heading.
+
+    What is shown as a block is no table for a screen reader, unless its role says so.
+    """
+    return re.sub(
+        r'<table class="docutils [^"]*">.*?</table>', _folded, text, flags=re.DOTALL
+    )
+
+
+def _folded(match):
+    table = match[0]
+    head, _, body = table.partition("</thead>")
+    heads = re.findall(r"<th\b[^>]*>(.*?)</th>", head, re.DOTALL)
+    rows = [
+        re.findall(r"<t[hd]\b[^>]*>.*?</t[hd]>", row, re.DOTALL)
+        for row in body.split("<tr")[1:]
+    ]
+    regular = head.count("<tr") == 1 and not re.search(r"(col|row)span=", table)
+    if not regular or not rows or any(len(row) != len(heads) for row in rows):
+        return table
+    columns = zip(heads, *rows)
+    if sum(_needed(map(_words, column)) for column in columns) <= PHONE:
+        return table
+    labels = [html.escape(" ".join(_words(cell).split())) for cell in heads]
+    body = re.sub(
+        r"<tr\b[^>]*>.*?</tr>", lambda row: _labelled(row[0], labels), body, flags=re.DOTALL
+    )
+    for tag, role in (("thead", "rowgroup"), ("tbody", "rowgroup"), ("tr", "row")):
+        head = head.replace(f"<{tag}", f'<{tag} role="{role}"')
+        body = body.replace(f"<{tag}", f'<{tag} role="{role}"')
+    head = head.replace(
+        '<table class="docutils', '<table role="table" class="fold docutils', 1
+    )
+    return re.sub(r"<th\b", '<th role="columnheader"', head) + "</thead>" + body
+
+
+def _labelled(row, labels):
+    """Give each cell of a row the heading of its column, and one box for what it holds."""
+    label = iter(labels)
+
+    def cell(match):
+        tag, attributes, inner = match.groups()
+        role = "rowheader" if tag == "th" else "cell"
+        return f'<{tag} role="{role}" data-label="{next(label)}"{attributes}><div>{inner}</div></{tag}>'
+
+    return re.sub(r"<(t[hd])\b([^>]*)>(.*?)</\1>", cell, row, flags=re.DOTALL)
+
+
+def _words(cell):
+    return html.unescape(re.sub(r"<[^>]*>", "", cell)).strip()
+
+
+def _needed(texts):
+    """Return the characters that a column needs: its longest word, or a short line, and the space beside it."""
+    texts = list(texts)
+    word = max((len(word) for text in texts for word in text.split()), default=0)
+    return 2 + max(word, min(LINE, max(map(len, texts))))
 
 
 def move_data(text, static):
@@ -198,7 +267,7 @@ def lighten_files(app, exception):
     }
     for page in sorted(Path(app.outdir).rglob("*.html")):
         text = page.read_text("utf-8")
-        lighter = move_data(lighten_pictures(page, text, pictures), static)
+        lighter = move_data(fold_tables(lighten_pictures(page, text, pictures)), static)
         if lighter != text:
             page.write_text(lighter, "utf-8")
         used.append(names(lighter) | added)

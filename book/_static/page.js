@@ -1,4 +1,4 @@
-// A button to copy each cell of code, and the keyboard's focus for what scrolls.
+// A button to copy each cell of code, the keyboard's focus for what scrolls, and Escape to close a drawer.
 (() => {
   "use strict";
   for (const box of document.querySelectorAll(".cell_input .highlight, .highlight-python .highlight, .highlight-bash .highlight")) {
@@ -14,6 +14,13 @@
     });
     box.append(button);
   }
+  document.addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape") return;
+    for (const toggle of document.querySelectorAll(".sidebar-toggle:checked")) {
+      toggle.checked = false;
+      toggle.focus();
+    }
+  });
   const boxes = document.querySelectorAll("pre, .formula, .table-wrapper, .cell_output .output, .sidebar-scroll, .toc-scroll");
   const watch = new ResizeObserver((entries) => {
     // Measure all before any changes, or the browser lays the page out anew for each.
