@@ -11,7 +11,8 @@ the squared error otherwise; both errors are measured.
 ``depth`` is Fashion-MNIST with codes of 32: one to four hidden layers on each side at (nearly) equal numbers
 of parameters, for the budgets of 784-128-64-32 and of 784-512-256-32. Every layer narrows by the same factor
 down to the code. The learning rate is chosen for each depth and budget on validation images by runs of three
-epochs, on a grid that grows until the best rate is inside. Then three seeds of 15 epochs.
+epochs, on a grid that grows until the best rate is inside. Then three seeds of 15 epochs. Where one of them
+collapses at that rate, it is noted, and all three get half of it.
 
 ``augmented`` is the net of 2006 with digits shifted by at most one pixel, for 60 epochs, on the squared
 error. An interrupted run goes on after the last whole epoch.
@@ -180,8 +181,9 @@ def depth_runs(store, x, held_out, test, *, epochs, trial_epochs, seeds):
             "batch_size": DEPTH_BATCH,
         },
     )
-    for key, value in (("device", ledger.device()), ("rates", {}), ("runs", [])):
+    for key, value in (("device", ledger.device()), ("rates", {}), ("runs", []), ("collapsed", [])):
         part.setdefault(key, value)
+    depth_epochs = epochs
 
     def run(hidden, seed, epochs, rate):
         net = build(hidden, CODE, seed=seed)
@@ -194,9 +196,18 @@ def depth_runs(store, x, held_out, test, *, epochs, trial_epochs, seeds):
         net, seconds = run(hidden, seed, epochs, best[budget, depth])
         row = key | {"hidden": hidden, "parameters": parameters(hidden), "rate": best[budget, depth]}
         row |= {"training": bce(net, x), "validation": bce(net, held_out), "test": bce(net, test)}
-        part["runs"].append(row | {"seconds": seconds})
+        row |= {"seconds": seconds}
+        print(json.dumps(row), flush=True)
+        if row["validation"] > min(part["rates"][f"{budget}, {depth}"].values()):
+            # Worse than after three epochs: it collapsed. All seeds get half the rate.
+            part["collapsed"].append(row)
+            part["runs"] = [r for r in part["runs"] if (r["budget"], r["depth"]) != (budget, depth)]
+            best[budget, depth] /= 2
+            for again in seeds[: seeds.index(seed) + 1]:
+                final(budget, depth, hidden, again, depth_epochs)
+        else:
+            part["runs"].append(row)
         store.write()
-        print(json.dumps(part["runs"][-1]), flush=True)
 
     best, shapes = {}, {}
     for budget, reference in BUDGETS.items():
@@ -212,7 +223,8 @@ def depth_runs(store, x, held_out, test, *, epochs, trial_epochs, seeds):
                     store.write()
                     print(hidden, name, tries[name], seconds, flush=True)
 
-            best[budget, depth] = choose_rate(tries, score)
+            halved = sum((row["budget"], row["depth"]) == (budget, depth) for row in part["collapsed"])
+            best[budget, depth] = choose_rate(tries, score) / 2**halved
             final(budget, depth, hidden, SEEDS[0], epochs)
     for seed in seeds[1:]:
         for (budget, depth), hidden in shapes.items():
