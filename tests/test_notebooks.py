@@ -45,15 +45,15 @@ def test_the_long_convolutional_run_trains_the_net_of_the_chapter():
 
 
 def test_the_long_convolutional_run_trains_the_other_nets_of_the_chapter_too():
-    *_, strided, corrected_encoder, _, corrected_decoder = written_out(
+    *_, strided, shared, corrected_encoder, _, corrected_decoder = written_out(
         "types/convolutional",
-        *("batch_norm", "strided", "corrected_encoder", "by_convolutions", "corrected_decoder"),
+        *("batch_norm", "strided", "shared", "corrected_encoder", "by_convolutions", "corrected_decoder"),
         SHAPE=(28, 28, 1),
     )
     script = importlib.import_module("benchmarks.convolutional_long")
-    one, other = strided(8), script.strided(None, 8)
-    for part in ("encoder", "decoder"):
-        assert str(stack(getattr(one, part))) == str(stack(getattr(other, part)))
+    for one, other in ((strided(8), script.strided(None, 8)), (shared(), script.shared(None, 256))):
+        for part in ("encoder", "decoder"):
+            assert str(stack(getattr(one, part))) == str(stack(getattr(other, part)))
     images = np.random.default_rng(0).random((32, 28, 28, 1), dtype="float32")
     pca = PCA(8, svd_solver="covariance_eigh").fit(images.reshape(32, -1))
     keras.utils.set_random_seed(0)
