@@ -84,7 +84,7 @@ def strided(x, code):
     return aelib.Autoencoder(keras.Sequential(down, name="encoder"), keras.Sequential(up, name="decoder"))
 
 
-def shared(x, code):
+def shared_code(x, code):
     """Build the strided net with a code of 4 × 4 × 16 by a third convolution, in place of dense layers."""
     assert code == 4 * 4 * 16
     down = [layers.Input(SHAPE)]
@@ -145,7 +145,7 @@ def corrected(x, code):
 BUILD = {
     "much-copied": much_copied,
     "strided": strided,
-    "shared": shared,
+    "shared": shared_code,
     "dense": dense,
     "corrected": corrected,
 }

@@ -45,13 +45,20 @@ def test_the_long_convolutional_run_trains_the_net_of_the_chapter():
 
 
 def test_the_long_convolutional_run_trains_the_other_nets_of_the_chapter_too():
-    *_, strided, shared, corrected_encoder, _, corrected_decoder = written_out(
+    *_, strided, shared_code, corrected_encoder, _, corrected_decoder = written_out(
         "types/convolutional",
-        *("batch_norm", "strided", "shared", "corrected_encoder", "by_convolutions", "corrected_decoder"),
+        *(
+            "batch_norm",
+            "strided",
+            "shared_code",
+            "corrected_encoder",
+            "by_convolutions",
+            "corrected_decoder",
+        ),
         SHAPE=(28, 28, 1),
     )
     script = importlib.import_module("benchmarks.convolutional_long")
-    for one, other in ((strided(8), script.strided(None, 8)), (shared(), script.shared(None, 256))):
+    for one, other in ((strided(8), script.strided(None, 8)), (shared_code(), script.shared_code(None, 256))):
         for part in ("encoder", "decoder"):
             assert str(stack(getattr(one, part))) == str(stack(getattr(other, part)))
     images = np.random.default_rng(0).random((32, 28, 28, 1), dtype="float32")
