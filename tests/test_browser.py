@@ -614,7 +614,7 @@ def test_the_purged_sheet_looks_like_the_whole(browser, chapter, theme, width):
     """The page's one sheet against the sheets that it was made of."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=theme)
     page.set_default_timeout(PATIENCE)
-    page.goto((BUILT / chapter).as_uri())
+    page.goto((BUILT / chapter).as_uri(), wait_until="networkidle")  # a live figure has its data
     page.add_style_tag(content="*, ::before, ::after { transition: none !important }")
     purged = page.evaluate(STYLES)
     page.evaluate(
