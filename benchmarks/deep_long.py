@@ -5,8 +5,8 @@
 Three parts, in ``benchmarks/results/deep_long.json``, which ``book/types/deep.ipynb`` reads:
 
 ``objectives`` is the autoencoder of 2006, 784-1000-500-250-30, on MNIST without any augmentation, trained on
-the cross-entropy as its authors' released code does, at three learning rates, with the notebook's recipe for
-the squared error otherwise; both errors are measured.
+the cross-entropy as its authors' released code does, by the notebook's recipe and at three learning rates, of
+which the notebook takes the best; cross-entropy and squared error are measured.
 
 ``depth`` is Fashion-MNIST with codes of 32: one to four hidden layers on each side at (nearly) equal numbers
 of parameters, for the budgets of 784-128-64-32 and of 784-512-256-32. Every layer narrows by the same factor
@@ -45,7 +45,7 @@ FAMOUS = (1000, 500, 250)
 #: The augmented run.
 SEED, BATCH, RATE = 0, 250, 1e-3
 LAID_OUT, BREAK, EPOCHS = 150, 50, 60
-#: The two objectives: as in the notebook.
+#: The net of 2006, as in the notebook.
 FAMOUS_EPOCHS, FAMOUS_BATCH, FAMOUS_RATES = 25, 128, (1e-3, 2e-3, 4e-3)
 #: Width against depth.
 BUDGETS = {"small": (128, 64), "large": (512, 256)}
