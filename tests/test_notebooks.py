@@ -8,6 +8,7 @@ import keras
 import nbformat
 import numpy as np
 from keras import layers, ops
+from sklearn.decomposition import PCA
 
 import aelib
 
@@ -41,6 +42,33 @@ def test_the_long_convolutional_run_trains_the_net_of_the_chapter():
     for ours, theirs in ((encoder(), script.encoder()), (decoder(), script.decoder())):
         assert len(ours.layers) > 5
         assert str(stack(ours)) == str(stack(theirs))
+
+
+def test_the_long_convolutional_run_trains_the_other_nets_of_the_chapter_too():
+    *_, strided, shared_code, corrected_encoder, _, corrected_decoder = written_out(
+        "types/convolutional",
+        *(
+            "batch_norm",
+            "strided",
+            "shared_code",
+            "corrected_encoder",
+            "by_convolutions",
+            "corrected_decoder",
+        ),
+        SHAPE=(28, 28, 1),
+    )
+    script = importlib.import_module("benchmarks.convolutional_long")
+    for one, other in ((strided(8), script.strided(None, 8)), (shared_code(), script.shared_code(None, 256))):
+        for part in ("encoder", "decoder"):
+            assert str(stack(getattr(one, part))) == str(stack(getattr(other, part)))
+    images = np.random.default_rng(0).random((32, 28, 28, 1), dtype="float32")
+    pca = PCA(8, svd_solver="covariance_eigh").fit(images.reshape(32, -1))
+    keras.utils.set_random_seed(0)
+    one = aelib.Autoencoder(corrected_encoder(pca), corrected_decoder(pca))
+    keras.utils.set_random_seed(0)
+    other = script.corrected(images, 8)
+    for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_the_long_importance_weighted_run_trains_the_nets_of_the_chapter():
