@@ -184,7 +184,7 @@ WIDE_CODE = {
     "types/basic.html": 7,
     "types/beyond.html": 2,
     "types/contractive.html": 4,
-    "types/convolutional.html": 3,
+    "types/convolutional.html": 6,
     "types/convolutional_variational.html": 2,
     "types/deep.html": 7,
     "types/denoising.html": 8,
