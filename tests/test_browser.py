@@ -5,7 +5,6 @@ Uses the Chromium of the system (Debian's package `chromium`), which `playwright
 
 import io
 import pickle
-import shutil
 import sys
 import threading
 from pathlib import Path
@@ -18,10 +17,9 @@ from PIL import Image
 from aelib import interactive, steps
 from aelib.convmatrix import convolution_matrix
 from tools import read
+from tools.pdf import CHROMIUM, FLAGS, PATIENCE
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
-PATIENCE = 1_200_000  # milliseconds: a busy machine is slow, not wrong
 STATIC = Path(__file__).parents[1] / "book" / "_static"
 sys.path.append(str(STATIC.parent / "_ext"))
 import light  # noqa: E402
@@ -298,11 +296,8 @@ LOW_CONTRAST = """() => {
 @pytest.fixture(scope="module")
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*flags, "--disable-sync"], timeout=PATIENCE
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE)
         yield browser
         browser.close()
 
