@@ -216,11 +216,14 @@ def test_open_code_fits_its_column(browser):
 
 
 @pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` first")
-def test_a_wide_table_folds_on_a_phone(browser):
+@pytest.mark.parametrize(
+    ("chapter", "place"), [("types/variational.html", -1), ("reference/results.html", 0)]
+)
+def test_a_wide_table_folds_on_a_phone(browser, chapter, place):
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.set_default_timeout(PATIENCE)
-    page.goto((BUILT / "types" / "variational.html").as_uri())
-    table = page.get_by_role("table").filter(has=page.locator("[data-label]")).last
+    page.goto((BUILT / chapter).as_uri())
+    table = page.get_by_role("table").filter(has=page.locator("[data-label]")).nth(place)
     row = table.get_by_role("row").nth(1)
     tops = [cell.bounding_box()["y"] for cell in row.get_by_role("cell").all()]
     assert len(tops) > 2

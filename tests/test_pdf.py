@@ -36,6 +36,10 @@ def built(tmp_path):
         ('<img src="data:image/png;base64,aGk=">', '<img src="data:image/png;base64,aGk=">'),
         ("<details><summary>s</summary>", "<details open><summary>s</summary>"),
         ("<details open>", "<details open>"),
+        (
+            '<span class="n">x</span><span class="p">.</span><span class="k">is</span>',
+            'x.<span class="k">is</span>',
+        ),
         ("<script>x</script><code>id=&quot;y&quot;</code>", "<code>id=&quot;y&quot;</code>"),
     ],
 )

@@ -37,7 +37,7 @@ h1, h2, h3, h4, .times { break-after: avoid; }
 article h2 { border: 0; padding: 0; }
 figure, img, .formula, fieldset, .sd-card, tr { break-inside: avoid; }
 img { max-height: 23cm; object-fit: contain; }
-.headerlink, .hide > summary, .cell:not(.tag_solution) > .hide { display: none; }
+.headerlink, .viewcode-link, .hide > summary, .cell:not(.tag_solution) > .hide { display: none; }
 article pre { overflow-wrap: anywhere; white-space: pre-wrap; }
 .formula, .table-wrapper, .output { overflow: visible !important; }
 article table.docutils { font-size: .8rem; overflow-wrap: anywhere; }
@@ -91,6 +91,8 @@ def rewrite(text, page, pages, built):
         return re.sub("^<details(?! open)", "<details open", new)
 
     text = re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL)
+    # Each piece of code is an entry in the PDF's structure; without those in the plain colour it halves.
+    text = re.sub(r'<span class="(?:n|nn|p|w|o)">([^<]*)</span>', r"\1", text)
     return re.sub(r"<[a-z][^<>]*>", tag, text)
 
 
