@@ -60,7 +60,7 @@ def test_files_are_linked_only_where_they_are(tmp_path, repository):
         "-D",
         "copyright=2026",
     ]
-    command += ["-D", "extensions=myst_parser,around,cite", ".", "_out"]
+    command += ["-D", "html_theme=furo", "-D", "extensions=myst_parser,theme,around,cite", ".", "_out"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "book" / "_ext"), "GITHUB_REPOSITORY": repository}
     subprocess.run(command, cwd=book, env=environment, check=True)
     page = (book / "_out" / "index.html").read_text("utf-8")

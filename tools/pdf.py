@@ -24,23 +24,32 @@ PATIENCE = 1_200_000  # milliseconds: a busy machine is slow, not wrong
 MARGIN = {"top": "16mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 NUMBER = '<p style="font: 8px sans-serif; margin: auto">{}</p>'
 STYLE = """
-html { font-size: 13.5px; }
+html { font-size: 13px; }
 article, .contents { max-width: none; }
-.part { break-before: page; }
+.part, .contents { break-before: page; }
 .cover { padding: 35vh 0 0; text-align: center; }
 .cover p:first-child { font-size: 2.5rem; font-weight: 650; }
-.contents { break-before: page; columns: 2; }
+.contents { columns: 2; }
 .contents h1 { column-span: all; }
 .contents p { break-after: avoid; font-weight: 650; margin: 1rem 0 .25rem; }
 .contents ul { list-style: none; margin: 0; padding: 0 0 0 .75rem; }
+.contents li, .contents p { break-inside: avoid; }
+h1, h2, h3, h4 { white-space: break-spaces; } /* or the outline lacks the space where a line ends */
+article h1 { font-size: 2rem; margin-top: 0; }
+article h2 { border: 0; font-size: 1.5rem; margin-top: 2rem; padding: 0; }
 h1, h2, h3, h4, .times { break-after: avoid; }
-article h2 { border: 0; padding: 0; }
+p, pre, table, ol, ul, dl, .admonition { break-before: auto; break-inside: auto; orphans: 3; widows: 3; }
+figure, img { break-after: auto; }
 figure, img, .formula, fieldset, .sd-card, tr { break-inside: avoid; }
-img { max-height: 23cm; object-fit: contain; }
-.headerlink, .viewcode-link, .hide > summary, .cell:not(.tag_solution) > .hide { display: none; }
+article img { max-height: 21cm; object-fit: contain; }
+.cell_output img { max-width: 85%; }
+.sd-row > .sd-col.sd-col { flex: 0 0 50%; width: 50%; }
+.headerlink, .viewcode-link, .cell:not(.tag_solution) > .hide { display: none; }
+.hide > summary { display: none !important; }
+.tag_solution::before { content: "Solution"; font-weight: 650; }
 article pre { overflow-wrap: anywhere; white-space: pre-wrap; }
 .formula, .table-wrapper, .output { overflow: visible !important; }
-article table.docutils { font-size: .8rem; overflow-wrap: anywhere; }
+article table.docutils { font-size: .8rem; overflow-wrap: break-word; }
 article table.docutils code { font-size: 1em; white-space: normal; }
 """
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "book" / "_ext"))
 from doors import hours, running_minutes  # noqa: E402
 
-RIVALS = ("best", "baseline", "published")
+RIVALS = {"best": "autoencoder", "baseline": "strongest rival", "published": "published"}
 FOLDER = Path("book", "reference", "results")
 
 
@@ -47,13 +47,10 @@ def title(notebook):
 
 
 def _headline(h):
-    """Return what was measured, the three figures, and the seeds."""
+    """Return what was measured, and the three figures."""
     better = "lower" if h["lower_is_better"] else "higher"
     figures = [f"**{h[kind]['value']:.4g}** {_text(h[kind]['name'])}" if kind in h else "" for kind in RIVALS]
-    return [_text(f"{h['task']}, {h['data']}: {h['measure']} ({better} is better)"), *figures, h["seeds"]]
-
-
-HEADLINE = ("measured", "autoencoder", "strongest rival", "published", "seeds")
+    return [_text(f"{h['task']}, {h['data']}: {h['measure']} ({better} is better)"), *figures]
 
 
 def board(parts, ledgers, runs):
@@ -69,16 +66,15 @@ def board(parts, ledgers, runs):
             missed = sum(not claim["holds"] for claim in claims)
             first = f"{{doc}}`/{chapter}` ({{doc}}`tables <results/{name_of(chapter)}>`)"
             goals = f"{missed} of {len(claims)}" if missed else "none"
-            for cells in map(_headline, ledgers[chapter].get("headlines", ())):
-                rows.append([first, *cells, runs[chapter], goals])
+            for headline in ledgers[chapter].get("headlines", ()):
+                measured, *figures = _headline(headline)
+                seeds = f"{headline['seeds']} seed{'s' * (headline['seeds'] > 1)}"
+                rows.append([f"{first} {measured}", *figures, f"{seeds}, {runs[chapter]}", goals])
             if not ledgers[chapter].get("headlines"):
                 none = "a guide, no headline" if chapter.startswith("guide/") else "no headline yet"
-                rows.append([first, none, "", "", "", "", runs[chapter], goals])
-        lines += [
-            f"### {caption}",
-            "",
-            *_table(("chapter", *HEADLINE, "run", "goals missed"), rows, "     r"),
-        ]
+                rows.append([f"{first} {none}", "", "", "", runs[chapter], goals])
+        head = "chapter and headline", *RIVALS.values(), "run", "goals missed"
+        lines += [f"### {caption}", "", ":::{container} door-board", *_table(head, rows), ":::", ""]
     return "\n".join(lines)
 
 
@@ -89,13 +85,13 @@ def goals(titles, ledgers):
         missed = [claim for claim in ledgers[chapter]["claims"] if not claim["holds"]]
         if not missed:
             continue
-        tables = f"{{doc}}`the tables <results/{name_of(chapter)}>`"
+        tables = f"{{doc}}`its tables <results/{name_of(chapter)}>`"
         if tried := len(ledgers[chapter].get("choices", ())):
             tables += f", with the settings tried in {tried} search{'es' * (tried > 1)} on validation data"
-        lines += [f"### {heading}", "", f"{{doc}}`/{chapter}`; {tables}.", ""]
+        lines += [f"### {heading}", "", f"See {{doc}}`/{chapter}` and {tables}.", ""]
         for c in missed:
             figures = f"{c['left']:.4g}, wanted {c['relation']} {c['right']:.4g}"
-            lines.append(f"- {_text(c['text'])}: {figures}. *{_text(c['reason'])}.*")
+            lines.append(f"- {_text(c['text'])}: {figures}. *Reason:* {_text(c['reason'])}.")
         lines.append("")
     return "\n".join(lines)
 
@@ -110,7 +106,9 @@ def page(chapter, heading, stored, run):
         f"{len(stored['records'])} figures. Run: {run}. Data: {data}. Computed on {stored['device']}.\n"
     ]
     if headlines := stored.get("headlines"):
-        lines += ["## Headlines", "", *_table(HEADLINE, map(_headline, headlines), "    r")]
+        rows = [[*_headline(h), h["seeds"], f"{h['seconds']:.0f}"] for h in headlines]
+        head = "measured", *RIVALS.values(), "seeds", "seconds a seed"
+        lines += ["## Headlines", "", *_table(head, rows, "    rr")]
     if claims := stored["claims"]:
         rows = []
         for c in claims:
@@ -120,10 +118,10 @@ def page(chapter, heading, stored, run):
     if records := stored["records"]:
         rows = []
         for r in records:
-            reference = "" if r["reference"] is None else f"{r['reference']:.5g}"
-            cells = _text(r["unit"]), reference, _text(r["source"])
+            reference = "" if r["reference"] is None else f"{r['reference']:.5g} "
+            cells = _text(r["unit"]), f"{reference}{_text(r['source'])}"
             rows.append([_text(r["name"]), f"{r['value']:.5g}", *cells])
-        lines += ["## Figures", "", *_table(("figure", "value", "unit", "reference", "source"), rows, " r r")]
+        lines += ["## Figures", "", *_table(("figure", "value", "unit", "reference"), rows, " r")]
     if choices := stored.get("choices"):
         rows = []
         for c in choices:
