@@ -64,7 +64,7 @@ def board(parts, ledgers, runs):
         for chapter in chapters:
             claims = ledgers[chapter]["claims"]
             missed = sum(not claim["holds"] for claim in claims)
-            first = f"{{doc}}`/{chapter}` ({{doc}}`tables <results/{name_of(chapter)}>`)"
+            first = f"{{doc}}`/{chapter}` ({{doc}}`tables <results/{name_of(chapter)}>`):"
             goals = f"{missed} of {len(claims)}" if missed else "none"
             for headline in ledgers[chapter].get("headlines", ()):
                 measured, *figures = _headline(headline)
