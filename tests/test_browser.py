@@ -37,9 +37,9 @@ font-family: sans-serif; margin: 1rem }}</style></head>
 
 
 BUILT = Path(__file__).parents[1] / "_build" / "html"
-CHAPTERS = sorted(
-    page.relative_to(BUILT).as_posix() for part in ("index.html", "*/*.html") for page in BUILT.glob(part)
-)
+# The tables of three chapters stand for those of all.
+PARTS = "index.html", "*/*.html", "reference/results/types_[bm]*.html"
+CHAPTERS = sorted(page.relative_to(BUILT).as_posix() for part in PARTS for page in BUILT.glob(part))
 CHAPTERS = [page for page in CHAPTERS if page[0] != "_"]  # Sphinx's own, such as listings of the sources
 
 

@@ -65,7 +65,7 @@ def board(parts, ledgers, runs):
             claims = ledgers[chapter]["claims"]
             missed = sum(not claim["holds"] for claim in claims)
             first = f"{{doc}}`/{chapter}` ({{doc}}`tables <results/{name_of(chapter)}>`):"
-            goals = f"{missed} of {len(claims)}" if missed else "none"
+            goals = f"[{missed} of {len(claims)}](#missed-goals)" if missed else "none"
             for headline in ledgers[chapter].get("headlines", ()):
                 measured, *figures = _headline(headline)
                 seeds = f"{headline['seeds']} seed{'s' * (headline['seeds'] > 1)}"
@@ -189,8 +189,8 @@ def main(root=ROOT):
         for part in toc["parts"]
     }
     parts = {caption: chapters for caption, chapters in parts.items() if chapters}
-    sections = {"At a glance": board(parts, ledgers, runs), "Goals that were missed": goals(titles, ledgers)}
-    text = "\n".join(f"## {heading}\n\n{section}" for heading, section in sections.items())
+    text = f"## At a glance\n\n{board(parts, ledgers, runs)}\n"
+    text += f"(missed-goals)=\n## Goals that were missed\n\n{goals(titles, ledgers)}"
     files.write_atomically(folder / "board.txt", text)
 
 
