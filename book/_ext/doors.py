@@ -153,7 +153,7 @@ def path(parts):
 
     `parts` are {caption: {chapter: (minutes to read, minutes to run)}}.
     """
-    lines = [_row("", "reading", "running"), "|---|--:|--:|"]
+    lines = [_row("chapter", "reading", "running"), "|---|--:|--:|"]
     all_read = all_ran = 0
     for i, (caption, chapters) in enumerate(parts.items()):
         for chapter, (read, ran) in chapters.items() if i == 0 else ():
