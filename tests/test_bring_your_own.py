@@ -1,4 +1,4 @@
-"""The page on data of one's own: the parts of each section, and its lines for PyTorch, which run where it is."""
+"""The page on data of one's own: the parts of its sections, and its lines for PyTorch, where it is installed."""
 
 import os
 import re
@@ -64,9 +64,8 @@ def faults_of(notebook):
         yield "the table does not name each section once, in order"
     for label in set(SECTIONS) & set(found):
         cells = found[label]
-        parts = re.findall(
-            r"^\*\*([A-Z][a-z ]+?)[.]?\*\*", "\n\n".join(c.source for c in cells), re.MULTILINE
-        )
+        prose = "\n\n".join(cell.source for cell in cells)
+        parts = re.findall(r"^\*\*([A-Z][a-z ]+?)[.:]?\*\*", prose, re.MULTILINE)
         if tuple(part for part in parts if part in PARTS) != PARTS:
             yield f"{label}: its parts are {parts}"
         for tag in ("fault", "cure"):
