@@ -1,4 +1,4 @@
-"""The page on data of one's own: the parts of its sections, and its lines for PyTorch, where it is installed."""
+"""The page on data of one's own: the parts of its sections, and its lines for PyTorch, where installed."""
 
 import os
 import re
