@@ -2,13 +2,14 @@
 PYTHON ?= python3
 LOCK ?= requirements.txt
 BIN := .venv/bin
-GENERATED := book/reference/results_tables.txt
-PAGES := $(filter-out $(GENERATED) book/_static/gallery/%,$(shell find book -name .ipynb_checkpoints -prune -o -type f -print))
+DOWNLOADS := _build/downloads/autoencoders_measured
+GENERATED := book/reference/results/board.txt
+PAGES := $(filter-out book/reference/results/% book/_static/gallery/%,$(shell find book -name .ipynb_checkpoints -prune -o -type f -print))
 QUICK := AELIB_PROFILE=quick AELIB_DATA_DIR= AELIB_CACHE_DIR=$(CURDIR)/_build/no-data AELIB_PROGRESS=0 TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore::DeprecationWarning
 # Two processes side by side, so each has one core to itself.
 QUICK += $(addsuffix =1,TF_NUM_INTRAOP_THREADS TF_NUM_INTEROP_THREADS OMP_NUM_THREADS OPENBLAS_NUM_THREADS)
 
-.PHONY: book read test lint unit notebooks run stale bench colab lab lock
+.PHONY: book read pdf zip test lint unit notebooks run stale bench colab lab lock
 book: _build/html/index.html
 	@echo "The book is at file://$(CURDIR)/$<"
 
@@ -16,7 +17,7 @@ _build/html/index.html: .venv/.installed $(GENERATED) _config.yml _toc.yml $(PAG
 	$(BIN)/jupyter-book build book --config _config.yml --toc $(CURDIR)/_toc.yml --path-output . -W --keep-going --quiet
 	@touch $@
 
-book/reference/results_tables.txt: .venv/.installed tools/results_page.py $(wildcard book/results/*/*.json book/*/*.ipynb)
+$(GENERATED): .venv/.installed tools/results_page.py $(wildcard book/results/*/*.json book/*/*.ipynb)
 	$(BIN)/python -m tools.results_page
 
 .venv/.installed: $(LOCK) pyproject.toml
@@ -26,12 +27,19 @@ book/reference/results_tables.txt: .venv/.installed tools/results_page.py $(wild
 read: book
 	$(BIN)/python -m tools.read
 
+pdf: book
+	$(BIN)/python -m tools.pdf $(DOWNLOADS).pdf
+
+zip: book
+	$(BIN)/python -m tools.offline $(DOWNLOADS).zip
+
 test: lint unit notebooks
 
 lint: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 unit: .venv/.installed
 	$(QUICK) $(BIN)/pytest -n 2 --disable-socket --allow-hosts=127.0.0.1 --allow-unix-socket --timeout 1200 --cov --cov-report term

@@ -29,6 +29,7 @@ import light  # noqa: E402
 
 NOTEBOOKS = execute.chapters()
 PAGES = sorted(p for p in BOOK.rglob("*") if p.suffix in (".md", ".ipynb") and "_build" not in p.parts)
+PAGES = [p for p in PAGES if p.parent.relative_to(BOOK) != Path("reference/results")]  # made from the ledgers
 BIB_KEYS = set(re.findall(r"^@\w+\{([^,]+),", (BOOK / "references.bib").read_text("utf-8"), re.MULTILINE))
 LIMIT = 600_000
 LIVE_LIMIT = 400_000  # 250 kB of weights, in base64, and the static picture
@@ -353,7 +354,7 @@ def toc_files():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     entries = [entry for part in toc["parts"] for entry in part["chapters"]]
     sections = [section for entry in entries for section in entry.get("sections", [])]
-    return [toc["root"], *(entry["file"] for entry in entries + sections)]
+    return [toc["root"], *(entry["file"] for entry in entries + sections if "file" in entry)]
 
 
 def not_in_toc(pages, listed):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import execute, reach, results_page
+from tools import execute, reach
 
 
 def notebook(*sources, text="some text"):
@@ -191,6 +192,7 @@ def test_execute_stamps_and_stores(root, monkeypatch):
     execute.execute("types/one", root)
     stored = nbformat.read(path, as_version=4)
     assert stored.cells[1].outputs[0].text == "full\n"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", stored.metadata.aelib.date)
     modules = reach.read(execute.ROOT / "aelib")
     assert stored.metadata.aelib.modules == execute.module_hashes(stored, modules) != {}
     assert execute.staleness(stored, modules) == ""
@@ -229,67 +231,6 @@ def test_a_run_that_fails_leaves_the_old_notebook(root, monkeypatch):
         execute.execute("types/one", root)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["one.ipynb"]
-
-
-def test_results_page_lists_claims_figures_and_reasons():
-    claim = {"text": "a beats b", "left": 1.0, "relation": "<", "right": 2.0, "holds": True}
-    goal = {
-        "text": "a is tiny",
-        "left": 1.0,
-        "relation": "<",
-        "right": 0.5,
-        "holds": False,
-        "reason": "too short",
-    }
-    record = {
-        "name": "MSE | test",
-        "value": 0.123456789,
-        "unit": "per pixel",
-        "reference": 0.2,
-        "source": "PCA",
-    }
-    ledger = {
-        "chapter": "types/one",
-        "claims": [claim, goal],
-        "records": [record],
-        "data": {"mnist": "original"},
-    }
-    page = results_page.tables({"types/one": ledger | {"device": "2 CPU cores", "profile": "full"}})
-    assert "| a beats b | 1 | `<` | 2 | yes |" in page
-    assert "no: too short" in page
-    assert r"| MSE \| test | 0.12346 | per pixel | 0.2 | PCA |" in page
-    assert "mnist (original)" in page
-    assert "2 CPU cores" in page
-
-
-def test_the_results_page_begins_with_a_board_and_the_missed_goals():
-    missed = {
-        "text": "a | b",
-        "left": 1.0,
-        "relation": "<",
-        "right": 0.5,
-        "holds": False,
-        "reason": "too short",
-    }
-    headline = {
-        "task": "search",
-        "data": "MNIST",
-        "measure": "mAP",
-        "lower_is_better": False,
-        "best": {"name": "bits", "value": 0.61234},
-        "baseline": {"name": "PCA", "value": 0.5},
-        "seeds": 3,
-        "seconds": 9.0,
-    }
-    stored = {"claims": [missed, missed | {"holds": True, "text": "held"}], "headlines": [headline]}
-    ledgers = {"types/one": stored, "types/two": {"claims": []}}
-    board = results_page.board(ledgers, {"types/two": 600})
-    row = "| {doc}`../types/one` | search, MNIST: mAP (higher is better) | 0.6123 (bits) | 0.5 (PCA) |  | 3 |"
-    assert row in board.splitlines()
-    assert "{doc}`../types/two` 10." in board
-    goals = results_page.goals(ledgers)
-    assert r"| {doc}`../types/one` | a \| b | 1, wanted < 0.5 | too short |" in goals.splitlines()
-    assert "held" not in goals
 
 
 def test_figures_get_fewer_colours_and_look_the_same():

@@ -143,6 +143,7 @@ def execute(chapter, root=ROOT, timeout=3600):
     seconds = time.perf_counter() - start
     notebook.metadata["aelib"] = {
         "profile": "full",
+        "date": time.strftime("%Y-%m-%d"),
         "seconds": round(seconds),
         "cpu_seconds": round(cpu_seconds() - used),
         "device": ledger.device(),
