@@ -1,0 +1,275 @@
+"""Choose the settings of `types/sparse` and train its nets with three seeds.
+
+    AELIB_DATA_DIR=... python benchmarks/sparse_long.py
+
+Fashion-MNIST, one dense layer each way, 1,024 units, squared error; k-sparse, L1 and KL. In this order:
+learning rates, two seeds, on 20,480 images; strengths, rates and counts, one seed, on the same images; then,
+at settings chosen on validation, all training images with three seeds, and one seed with twice the epochs.
+About 25 minutes of processor time. Every finished run is stored, and a second start goes on after it. The
+figures go to ``benchmarks/results/sparse_long.json``.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+import aelib
+from aelib import metrics
+from aelib.book import ledger
+from aelib.files import write_atomically
+
+SHAPE, UNITS, COUNT, BATCH = (28, 28, 1), 1024, 25, 256
+SUB, SUB_EPOCHS, RATE_EPOCHS, EPOCHS, SEEDS = 20_480, 6, 3, 10, (0, 1, 2)
+JUDGED = 2000  # validation images that judge a setting: the refit takes its time
+RATES = {
+    "k-sparse": (3e-4, 1e-3, 3e-3, 1e-2),
+    "L1": (3e-4, 1e-3, 3e-3, 1e-2),
+    "KL": (1e-3, 3e-3, 1e-2, 3e-2),
+}
+START = {
+    "k-sparse": {"count": COUNT},
+    "L1": {"strength": 1.0},
+    "KL": {"strength": 3.0, "rate": COUNT / UNITS},
+}
+COUNTS, L1_STRENGTHS = (12, 25, 50, 100), (0.15, 0.3, 0.6, 1.2, 2.4, 4.8)
+KL_STRENGTHS, KL_RATES = (0.3, 1.0, 3.0, 10.0), (0.006, 0.012, COUNT / UNITS, 0.05, 0.1)
+VISIBLE, LABELS = 0.1, 5000
+
+
+def build(kind, seed, mean, *, count=COUNT, strength=1.0, rate=None):
+    """Return a net of 1,024 units, which starts from random directions around the mean image."""
+    keras.utils.set_random_seed(seed)
+    read = layers.Dense(UNITS, "sigmoid" if kind == "KL" else "relu")
+    unit = None if kind == "KL" else keras.constraints.UnitNorm(axis=1)
+    paint = layers.Dense(784, kernel_constraint=unit)
+    stack = [layers.Input(SHAPE), layers.Flatten(), read]
+    if kind == "k-sparse":
+        stack.append(aelib.layers.KSparse(count))
+    encoder = keras.Sequential(stack)
+    decoder = keras.Sequential([layers.Input((UNITS,)), paint, layers.Reshape(SHAPE)])
+    directions = np.random.default_rng(seed).standard_normal((UNITS, 784)).astype("float32")
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    offset = math.log(rate / (1 - rate)) if kind == "KL" else 0.0
+    read.set_weights([directions.T, offset - directions @ mean])
+    paint.set_weights([directions, mean])
+    if kind == "k-sparse":
+        return aelib.Autoencoder(encoder, decoder, likelihood="gaussian")
+    return aelib.SparseAutoencoder(encoder, decoder, strength=strength, rate=rate, likelihood="gaussian")
+
+
+def train(net, x, epochs, rate):
+    """Fit in place and return the processor seconds."""
+    steps = epochs * math.ceil(len(x) / BATCH)
+    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
+    net.compile(keras.optimizers.Adam(schedule))
+    begun = time.process_time()
+    net.fit(x, epochs=epochs, batch_size=BATCH, verbose=0)
+    return time.process_time() - begun
+
+
+def refit(directions, target, size, count):
+    """Fit the amplitudes of the `count` largest contributions anew by least squares: (n, D)."""
+    back = np.empty_like(target)
+    for at in range(0, len(target), 250):
+        rows = slice(at, at + 250)
+        which = np.argpartition(-size[rows], count - 1, axis=1)[:, :count]
+        on = np.take_along_axis(size[rows], which, axis=1) > 0
+        chosen = directions[which] * on[..., None]  # (250, count, D)
+        gram = chosen @ chosen.transpose(0, 2, 1) + 1e-4 * np.eye(count, dtype="float32")
+        amounts = np.linalg.solve(gram, chosen @ target[rows, :, None])
+        back[rows] = (chosen * amounts).sum(axis=1)
+    return back
+
+
+def measure(net, x, count=COUNT):
+    """Return the figures by which a code is judged."""
+    codes, kernel = net.encode(x), net.decoder.layers[0].get_weights()
+    directions, bias = kernel
+    lengths = np.linalg.norm(directions, axis=1)
+    size = codes * lengths
+    flat = x.reshape(len(x), -1)
+    border = -np.partition(-size, count - 1, axis=1)[:, count - 1 : count]
+    few = np.where((size >= border) & (size > 0), codes, 0)
+    nonzero = float((codes > 0).sum(axis=1).mean())
+    figures = {
+        "mse": metrics.mse(flat, codes @ directions + bias),
+        "kept": metrics.mse(flat, few @ directions + bias),
+        "refit": metrics.mse(flat, refit(directions, flat - bias, size, count) + bias),
+        "nonzero": nonzero,
+        "visible": float((size > VISIBLE).sum(axis=1).mean()),
+        "hoyer": metrics.activity(size)["hoyer"],
+        "mean": float(codes.mean()),
+        "dead": int((np.ptp(size, axis=0) <= VISIBLE).sum()),
+    }
+    if nonzero <= 60:  # else the support is no small one
+        most = int((codes > 0).sum(axis=1).max())
+        figures["own support"] = metrics.mse(flat, refit(directions, flat - bias, size, most) + bias)
+    return figures
+
+
+def selectivity(net, x, labels):
+    """Return the mean selectivity of the units that are visible for at least 1 image in 200."""
+    size = net.encode(x) * np.linalg.norm(net.decoder.layers[0].get_weights()[0], axis=1)
+    size = size[:, (size > VISIBLE).mean(axis=0) >= 0.005]
+    if not size.shape[1]:
+        return 0.0
+    means = np.stack([size[labels == c].mean(axis=0) for c in range(10)], axis=1)
+    best = means.max(axis=1)
+    rest = (means.sum(axis=1) - best) / 9
+    return float(np.mean((best - rest) / (best + rest)))
+
+
+def probe(net, data, seed, labels):
+    """Return the accuracy of a linear probe, in %."""
+    draw = np.random.default_rng(seed).permutation(len(data.x_train))[:labels]
+    parts = ((data.x_train[draw], data.y_train[draw]), (data.x_val, data.y_val), (data.x_test, data.y_test))
+    pairs = ((net.encode(x), y) for x, y in parts)
+    return 100 * metrics.linear_probe(*pairs, penalties=(1.0, 0.3, 0.1, 0.03, 0.01), max_iter=60)
+
+
+class Runs:
+    """Finished runs, kept in a file; a run that is there already is not run again."""
+
+    def __init__(self, path, settings):
+        self.path, self.stored = path, settings | {"runs": []}
+        if path.is_file():
+            self.stored |= json.loads(path.read_text("utf-8"))
+        if any(self.stored[name] != value for name, value in settings.items() if name != "device"):
+            raise SystemExit(f"{path} has other settings: move it away")
+
+    def get(self, key, compute):
+        """Return the figures of the run with this key, computed if there are none."""
+        for run in self.stored["runs"]:
+            if all(run.get(name) == value for name, value in key.items()):
+                return run
+        run = key | compute()
+        self.stored["runs"].append(run)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, json.dumps(self.stored, indent=1, ensure_ascii=False) + "\n")
+        print(json.dumps(run), flush=True)
+        return run
+
+
+def widened(grid, score, *, factor, most=6):
+    """Return the setting with the lowest score; the grid grows while that is on its edge."""
+    scores = {value: score(value) for value in grid}
+    for _ in range(most):
+        best = min(scores, key=scores.get)
+        if best not in (min(scores), max(scores)):
+            break
+        beyond = best / factor if best == min(scores) else best * factor
+        scores[beyond] = score(beyond)
+    return min(scores, key=scores.get)
+
+
+def at_count(strengths, counts, wanted):
+    """Return the strength at which L1 leaves `wanted` numbers, between those that were tried."""
+    order = np.argsort(counts)
+    logs = np.log(np.array(strengths))[order]
+    return float(np.exp(np.interp(math.log(wanted), np.log(np.maximum(counts, 1e-3))[order], logs)))
+
+
+def main():
+    """Run what is not stored yet, and store it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trial", action="store_true", help="tiny runs, to try it out")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "sparse_long.json")
+    args = parser.parse_args()
+    data = aelib.load("fashion_mnist")
+    x, x_val = data.x_train, data.x_val
+    sub_size, sub_epochs, rate_epochs, epochs = SUB, SUB_EPOCHS, RATE_EPOCHS, EPOCHS
+    if args.trial:
+        sub_size, sub_epochs, rate_epochs, epochs = 1024, 1, 1, 1
+        x, x_val = x[:2048], x_val[:500]
+    mean = data.x_train.mean(axis=0).ravel()
+    runs = Runs(
+        args.out,
+        {
+            "what": "one layer each way, 1,024 units, squared error",
+            "epochs": epochs,
+            "images": len(x),
+            "sub": [sub_size, sub_epochs, rate_epochs],
+            "batch": BATCH,
+            "device": ledger.device(),
+            "data": data.source,
+        },
+    )
+    sub = x[:sub_size]
+
+    def short(kind, seed, epochs, lr, *, only_loss=False, **setting):
+        net = build(kind, seed, mean, **setting)
+        figures = {"seconds": round(train(net, sub, epochs, lr), 1)}
+        figures["loss"] = net.evaluate(x_val, batch_size=BATCH, verbose=0, return_dict=True)["loss"]
+        return figures if only_loss else figures | measure(net, x_val[:JUDGED])
+
+    def best_rate(kind):
+        def loss(rate):
+            pair = [
+                runs.get(
+                    {"part": "rate", "kind": kind, "lr": rate, "seed": seed},
+                    lambda seed=seed: short(kind, seed, rate_epochs, rate, only_loss=True, **START[kind]),
+                )
+                for seed in SEEDS[:2]
+            ]
+            return np.mean([run["loss"] for run in pair])
+
+        return widened(RATES[kind], loss, factor=3)
+
+    def sweep(kind, name, value, **fixed):
+        return runs.get(
+            {"part": f"sweep {name}", "kind": kind, name: value} | fixed,
+            lambda: short(kind, 0, sub_epochs, rates[kind], **fixed | {name: value}),
+        )
+
+    rates = {kind: best_rate(kind) for kind in RATES}
+    for count in COUNTS:
+        sweep("k-sparse", "count", count)
+    by_strength = [sweep("L1", "strength", value)["nonzero"] for value in L1_STRENGTHS]
+    strength = at_count(L1_STRENGTHS, by_strength, COUNT)
+    weight = widened(
+        KL_STRENGTHS, lambda value: sweep("KL", "strength", value, rate=COUNT / UNITS)["refit"], factor=3
+    )
+    rate = widened(KL_RATES, lambda value: sweep("KL", "rate", value, strength=weight)["refit"], factor=2)
+    settings = {
+        "k-sparse": {"count": COUNT},
+        "L1": {"strength": strength},
+        "KL": {"strength": weight, "rate": rate},
+    }
+
+    def long(kind, seed, epochs):
+        net = build(kind, seed, mean, **settings[kind])
+        seconds = train(net, x, epochs, rates[kind])
+        left = float((net.encode(x_val) > 0).sum(axis=1).mean())
+        figures = {
+            "validation": {"mse": metrics.mse(x_val, net.reconstruct(x_val)), "nonzero": left},
+            "test": measure(net, data.x_test[:2000] if args.trial else data.x_test),
+        }
+        figures["selectivity"] = selectivity(net, x_val, data.y_val[: len(x_val)])
+        figures["probe"] = probe(net, data, seed, 100 if args.trial else LABELS)
+        return figures | {"seconds": round(seconds, 1), "lr": rates[kind]}
+
+    def final(kind, seed, epochs):
+        key = {"part": "final", "kind": kind, "seed": seed, "epochs": epochs} | settings[kind]
+        return runs.get(key, lambda: long(kind, seed, epochs))
+
+    # Trained longer and on more images, L1 leaves another number: correct its strength once.
+    found = final("L1", SEEDS[0], epochs)["validation"]["nonzero"]
+    if abs(found / COUNT - 1) > 0.05 and not args.trial:
+        settings["L1"]["strength"] = at_count(L1_STRENGTHS, by_strength, COUNT**2 / found)
+    runs.stored["settings"] = settings
+    plan = [(kind, seed, epochs) for seed in SEEDS for kind in RATES]
+    plan[3:3] = [(kind, SEEDS[0], 2 * epochs) for kind in RATES]
+    for kind, seed, length in plan:
+        final(kind, seed, length)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    main()
