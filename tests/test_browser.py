@@ -179,6 +179,7 @@ WIDE_CODE = {
     "foundations/losses.html": 8,
     "foundations/training.html": 9,
     "foundations/transposed_convolutions.html": 9,
+    "guide/bring_your_own.html": 1,
     "guide/choose.html": 2,
     "guide/troubleshooting.html": 6,
     "types/basic.html": 7,
@@ -187,10 +188,11 @@ WIDE_CODE = {
     "types/convolutional.html": 6,
     "types/convolutional_variational.html": 2,
     "types/deep.html": 7,
-    "types/denoising.html": 8,
+    "types/denoising.html": 12,
     "types/masked.html": 10,
     "types/sparse.html": 8,
     "types/variational.html": 9,
+    "types/vector_quantized.html": 9,
 }
 CODE = """() => {
     for (const details of document.querySelectorAll("details")) details.open = !details.matches(".hide");
