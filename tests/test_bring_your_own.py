@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from test_troubles import rewrite, untag
 
 from aelib.book import ledger
 from tools import execute
@@ -76,26 +77,6 @@ def faults_of(notebook):
 
 def test_the_page_is_whole():
     assert list(faults_of(page())) == []
-
-
-def untag(tag):
-    """Return what takes a tag from every cell."""
-
-    def spoil(cells):
-        for cell in cells:
-            cell.metadata.tags = [kept for kept in cell.metadata.get("tags", []) if kept != tag]
-
-    return spoil
-
-
-def rewrite(old, new):
-    """Return what replaces a text in every cell."""
-
-    def spoil(cells):
-        for cell in cells:
-            cell.source = cell.source.replace(old, new)
-
-    return spoil
 
 
 SPOILT = {
