@@ -13,6 +13,7 @@ def root(tmp_path):
         "_build/html/index.html": "pages",
         "_build/html/_static/book.css": "p {}",
         "_build/html/_sources/index.md": "left out",
+        "benchmarks/results/a.json": "{}",
         "book/_static/a.svg": "<svg/>",
         "book/types/draft.md": "left out",
         "LICENSE": "MIT",
@@ -32,8 +33,9 @@ def test_the_archive_holds_pages_notebooks_and_an_index(root):
         assert archive.namelist() == [
             f"book/{name}"
             for name in (
-                "CITATION.cff", "LICENSE", "index.html", "notebooks/_static/a.svg",
-                "notebooks/types/one.ipynb", "pages/_static/book.css", "pages/index.html",
+                "CITATION.cff", "LICENSE", "index.html", "notebooks/_static/a.svg", "notebooks/_toc.yml",
+                "notebooks/benchmarks/results/a.json", "notebooks/types/one.ipynb",
+                "pages/_static/book.css", "pages/index.html",
             )
         ]  # fmt: skip
         index = archive.read("book/index.html").decode()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from tools import execute
+from tools import colab, execute
 
 #: What only a host needs, or the next build.
 LEFT_OUT = {".buildinfo", "_sources", "cards", "downloads", "objects.inv", "sitemap.xml"}
@@ -19,8 +19,8 @@ INDEX = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{ti
 <h1>{title}</h1>
 <p>Version {version}, by {authors}. Text and figures CC BY 4.0, code MIT.</p>
 <p><a href="pages/index.html">Read the book</a>. Its pages need no network.</p>
-<p>The folder <a href="notebooks/">notebooks</a> holds the chapters as notebooks with their outputs; to run
-them, install the package aelib.</p>
+<p>The folder <a href="notebooks/">notebooks</a> holds the chapters as notebooks with their outputs, and the
+files that they read; to run them, install the package aelib.</p>
 </body></html>
 """
 
@@ -33,6 +33,8 @@ def contents(root):
     notebooks = [execute.path_of(chapter, root) for chapter in execute.chapters(root)]
     for file in (*notebooks, *book.glob("_static/*.svg")):
         files[Path("notebooks", file.relative_to(book))] = file
+    for pattern in colab.READ:
+        files |= {Path("notebooks", file.relative_to(root)): file for file in root.glob(pattern)}
     return files | {Path(name): root / name for name in ("LICENSE", "CITATION.cff")}
 
 
