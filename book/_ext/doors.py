@@ -44,7 +44,7 @@ CHAPTERS = {
         "applications/colorization",
         "applications/denoising_and_transformation",
     ],
-    "explain": ["types/sparse"],
+    "explain": ["types/dictionary_learning", "types/sparse"],
 }
 #: Figures that differ by less are called alike.
 ALIKE = 0.01
