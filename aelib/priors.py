@@ -272,6 +272,7 @@ class _Velocity(keras.Model):
         super().__init__(**kwargs)
         self.net = net
         self.noise = keras.random.SeedGenerator(seed)
+        self.built = True  # its net is; JAX's loop asks
 
     def call(self, code, training=None):
         start = keras.random.normal(ops.shape(code), seed=self.noise)

@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 LOAD = """
 import sys
 import keras, numpy as np, pytest
+from aelib.book import ledger
 from types_table import TYPES, X
 
 folder, *arguments = sys.argv[1:]
@@ -28,12 +29,12 @@ for number, name in enumerate(TYPES):
     np.testing.assert_allclose(model.reconstruct(X), expected[f"reconstruct {name}"], atol=1e-5, err_msg=name)
     np.testing.assert_allclose(model.encode(X), expected[f"encode {name}"], atol=1e-5, err_msg=name)
     assert int(model.optimizer.iterations) == 3
-print("loaded", len(TYPES), "types on", keras.backend.backend())
+print("loaded", len(TYPES), "types on", keras.backend.backend(), "with", ledger.device())
 sys.exit(pytest.main(arguments) if arguments else 0)
 """
 COLUMNS = [
     *("-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-k", "column or core"),
-    *(str(HERE / name) for name in ("test_autoencoder.py", "test_faults.py")),
+    *(str(HERE / name) for name in ("test_autoencoder.py", "test_faults.py", "test_priors.py")),
 ]
 
 

@@ -15,6 +15,7 @@ from aelib import (
     bounds,
     likelihoods,
     priors,
+    training,
 )
 
 X = np.random.default_rng(0).random((40, 6), dtype="float32")
@@ -160,6 +161,12 @@ def test_a_prior_that_is_fitted_to_codes_draws_such(prior):
     np.testing.assert_array_equal(prior.sample(5, seed=1), prior.sample(5, seed=1))
     model = vae()
     np.testing.assert_allclose(model.sample(5, seed=3, prior=prior), model.decode(prior.sample(5, seed=3)))
+
+
+def test_a_flow_is_fitted_by_the_compiled_loop_of_the_core():
+    steps = training.FEW_STEPS + 1
+    prior = priors.FlowMatchingPrior((8,), epochs=steps, batch_size=40, seed=0).fit(CODES)
+    assert prior.sample(3, seed=0).shape == (3, 2)
 
 
 def test_a_mixture_s_density():
