@@ -144,6 +144,7 @@ class Trainer:
         """Train from these weights; return the new ones, the loss of each epoch and seed, and seconds."""
         keras.utils.set_random_seed(0)
         self.net.set_weights(weights)
+        self.net.noise.state.assign([0, 0])
         for variable, value in zip(self.net.optimizer.variables, self.state, strict=True):
             variable.assign(value)
         begun = time.perf_counter()
