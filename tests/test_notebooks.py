@@ -77,7 +77,7 @@ def test_the_long_importance_weighted_run_trains_the_nets_of_the_chapter():
         "types/importance_weighted", "build", blocks=aelib.blocks, SHAPE=(28, 28, 1), x_train=images
     )
     script = importlib.import_module("benchmarks.importance_weighted_long")
-    ours, theirs = build(script.LATENTS), script.build("VAE 1", images)
+    ours, theirs = build(script.LATENTS), script.single(0, images)
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
