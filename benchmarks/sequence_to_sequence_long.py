@@ -16,6 +16,7 @@ on after it: ``benchmarks/results/sequence_to_sequence_long.json``.
 """
 
 import argparse
+import functools
 import json
 import math
 import multiprocessing
@@ -41,6 +42,7 @@ RATE, CLIP, CONSTANT = 5e-3, 10.0, 1e-3
 
 
 # ------------------------------------------------------------------------------------------------- the data
+@functools.cache
 def beats():
     """Return the normal beats of ECG5000, 2,000 + 400 + 519, as the chapter splits them."""
     ecg = aelib.load("ecg5000")
@@ -77,6 +79,7 @@ def pulses(n, seed):
     return ended(height * np.exp(-0.5 * ((j - share * (length - 1)) / width) ** 2), length)
 
 
+@functools.cache
 def vowels():
     """Return the utterances with every feature standardised, and their speakers."""
     data = aelib.load("japanese_vowels")
