@@ -359,6 +359,15 @@ def execute(job):
     return {"key": key(job), **run, "seconds": round(seconds, 1)}
 
 
+def attempt(job):
+    """Execute a job; what fails is printed and left to the next start, and the others go on."""
+    try:
+        return execute(job)
+    except Exception as error:
+        print(f"{key(job)} failed: {error!r}", flush=True)
+        return None
+
+
 def probe(net, parts, labels):
     """Return the share of test speakers that a linear probe reads from the codes."""
     codes = [net.encode(x) for x in parts]
@@ -397,7 +406,9 @@ def main():
     jobs = [job for job in jobs if key(job) not in done]
     pool = multiprocessing.get_context("spawn").Pool(args.workers) if args.workers > 1 else None
     begun = time.perf_counter()
-    for run in pool.imap_unordered(execute, jobs) if pool else map(execute, jobs):
+    for run in pool.imap_unordered(attempt, jobs) if pool else map(attempt, jobs):
+        if run is None:
+            continue
         stored["runs"].append(run)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(args.out, json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
