@@ -384,10 +384,13 @@ def main():
     """Run what is not stored yet, and store it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trial", action="store_true", help="two epochs of 40 sequences, one seed")
-    parser.add_argument("--workers", type=int, default=1, help="processes that train side by side")
+    parser.add_argument(
+        "--workers", type=int, default=None, help="processes side by side; by default 4 on a GPU, else 1"
+    )
     out = Path(__file__).parent / "results" / "sequence_to_sequence_long.json"
     parser.add_argument("--out", type=Path, default=out)
     args = parser.parse_args()
+    args.workers = args.workers or (4 if "GPU" in ledger.device() else 1)
     stored = {
         "what": "recurrent, convolutional and attention autoencoders of sequences",
         "epochs": EPOCHS,
