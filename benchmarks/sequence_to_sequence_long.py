@@ -21,6 +21,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import time
 from pathlib import Path
 
@@ -272,7 +273,9 @@ def rows():
     slow = [("beats short", row, 8) for row in SHORT if row.startswith("140")]
     recurrent = [("vowels", "gru + gru", 8), ("waves", "gru + gru", 8), ("waves", "gru + gru", 4)]
     first = [*voices, *tall, *made, *low, *recurrent]
-    plain = [(*row, 0, 1, None) for row in first]
+    plain = [(*row, seed, 0.2, None) for row in [*voices, recurrent[0]] for seed in SEEDS]
+    plain += [(*row, 0, 1, None) for row in first]
+    plain.append(("beats short", "14 steps, constant rate", 8, 0, 1, RATE))
     plain += [(*row, 0, 1, None) for row in slow]
     plain += [(*row, seed, 1, None) for seed in SEEDS[1:] for row in [*voices, *tall, *made, *recurrent]]
     double = [("vowels", "gru + steps", 8), ("beats", "LSTM", 8), ("waves", "gru + steps", 4)]
@@ -314,7 +317,7 @@ def execute(job):
     if trial:
         x_train = x_train[:40]
     net = aelib.Autoencoder(*parts, likelihood=likelihood)
-    epochs = 2 if trial else times * EPOCHS[family(task)]
+    epochs = 2 if trial else round(times * EPOCHS[family(task)])
     batch = BATCH[family(task)]
     rate = rate or (RATE if options.get("falling", True) else CONSTANT)
     # The rivals without recurrence take smaller steps, as in the chapter.
@@ -350,6 +353,7 @@ def execute(job):
     per = np.mean(np.sum(~np.isnan(x_val), axis=(1, 2)))  # numbers a sequence: the loss is summed over them
     marks = np.unique(np.linspace(0, epochs - 1, 26).astype(int))
     run = {"task": task, "row": row, "code": code, "seed": seed, "epochs": epochs, "rate": rate}
+    run["device"] = ledger.device()
     run |= {"parameters": net.count_params(), "validation": error(x_val), "test": error(x_test)}
     run |= {"training": error(x_train), "swapped": error(x_val, np.roll(net.encode(x_val), 1, axis=0))}
     run["best epoch"] = 1 + int(np.argmin(history["val_loss"]))
@@ -387,6 +391,7 @@ def main():
     parser.add_argument(
         "--workers", type=int, default=None, help="processes side by side; by default 4 on a GPU, else 1"
     )
+    parser.add_argument("--only", default="", help="a pattern for '<task> <row> <seed> x<times>' of runs")
     out = Path(__file__).parent / "results" / "sequence_to_sequence_long.json"
     parser.add_argument("--out", type=Path, default=out)
     args = parser.parse_args()
@@ -406,7 +411,8 @@ def main():
     jobs = [
         (row, args.trial) for row in rows() if not (args.trial and (row[3], row[4], row[5]) != (0, 1, None))
     ]
-    jobs = [job for job in jobs if key(job) not in done]
+    named = {key(job): "{} {} {} x{}".format(*(job[0][i] for i in (0, 1, 3, 4))) for job in jobs}
+    jobs = [job for job in jobs if key(job) not in done and re.search(args.only, named[key(job)])]
     pool = multiprocessing.get_context("spawn").Pool(args.workers) if args.workers > 1 else None
     begun = time.perf_counter()
     for run in pool.imap_unordered(attempt, jobs) if pool else map(attempt, jobs):
