@@ -406,7 +406,8 @@ def main():
         "runs": [],
     }
     if args.out.is_file():
-        stored["runs"] = json.loads(args.out.read_text("utf-8"))["runs"]
+        before = json.loads(args.out.read_text("utf-8"))
+        stored["runs"] = [{"device": before["device"], **run} for run in before["runs"]]
     done = {run["key"] for run in stored["runs"]}
     jobs = [
         (row, args.trial) for row in rows() if not (args.trial and (row[3], row[4], row[5]) != (0, 1, None))
