@@ -176,6 +176,13 @@ def test_a_mixture_s_density():
     np.testing.assert_allclose(prior.log_prob(codes[:9]), expected, atol=0.01)
 
 
+def test_a_mixture_of_single_precision_is_drawn_from_without_a_warning(recwarn):
+    codes = (np.random.default_rng(0).normal(size=(2000, 48)) * np.geomspace(1, 30, 48)).astype("float32")
+    prior = priors.MixturePrior(3, seed=0).fit(codes)
+    assert prior.sample(5, seed=0).shape == (5, 48)
+    assert not [str(w.message) for w in recwarn if "positive-semidefinite" in str(w.message)]
+
+
 def test_what_cannot_be_fitted_says_so():
     for prior in (priors.MixturePrior(), priors.FlowMatchingPrior()):
         with pytest.raises(ValueError, match=r"is not fitted yet: call fit\(model.encode\(x\)\)"):
