@@ -306,6 +306,7 @@ class Script:
         self.ruler = Ruler("fashion_mnist")
         self.known = self.ruler.features(self.x_test)
         self.coders = {}
+        self.weights = Path(__file__).resolve().parent.parent / "_build" / "diffusion" / out.stem
         self.stored = {
             "what": "diffusion models of pixels and of codes, and rivals",
             "settings": settings,
@@ -406,27 +407,34 @@ class Script:
         }
         self.save("runs", run)
         if kind == "pixels" and seed == 0:
-            if times == 1:
-                self.samplers(answers, start, back, images)
+            self.weights.mkdir(parents=True, exist_ok=True)
+            net.save_weights(self.weights / f"pixels-{times}.weights.h5")
             self.copies(images, times)
 
-    def samplers(self, answers, start, back, images):
-        """Draw from one net in several ways, each with several numbers of evaluations."""
-        n = self.settings["drawn"]
-        ways = [(name, steps) for steps in (4, 8, 16, 32, 64) for name in ("Heun", "Euler")]
-        ways += [("Langevin", levels) for levels in (20, 100, 300)]
-        for name, steps in ways[:3] if n < 1000 else ways:
-            rng = np.random.default_rng([0, 2])
+    def samplers(self):
+        """Draw from one net on pixels in several ways, each with several numbers of evaluations."""
+        n, answers = self.settings["drawn"], None
+        ways = [("Heun", 4), ("Heun", 8), ("Heun", 32), ("Euler", 15), ("Euler", 35)]
+        ways += [("Langevin", 12), ("Langevin", 60)]
+        for name, steps in ways:
+            if self.done("samplers", sampler=name, steps=steps):
+                continue
+            if answers is None:
+                data, back, _ = self.place("pixels", 0)
+                net = denoiser(unet, data.shape[1:], self.settings["pixels"]["widths"], 0)
+                net.load_weights(self.weights / "pixels-1.weights.h5")
+                answers = Answers(net)
+                start = np.random.default_rng([0, 1]).standard_normal((n, *data.shape[1:]), dtype="float32")
+                follow(answers, start, 2)  # compile
             begun, answers.count = time.perf_counter(), 0
             if name == "Langevin":
-                drawn = langevin(answers, start, steps, 3, rng)
-            else:  # Euler takes as many evaluations as Heun
-                drawn = follow(
-                    answers, start, steps if name == "Heun" else 2 * steps - 1, heun=name == "Heun"
-                )
+                drawn = langevin(answers, start, steps, 3, np.random.default_rng([0, 2]))
+            else:
+                drawn = follow(answers, start, steps, heun=name == "Heun")
             spent = time.perf_counter() - begun
             run = {
                 "sampler": name,
+                "steps": steps,
                 "evaluations": answers.count,
                 "distance": self.distance(back(drawn)),
                 "milliseconds a sample": 1000 * spent / n,
@@ -518,16 +526,18 @@ def main():
     script = Script(out, TRIAL if args.trial else SETTINGS)
     script.floor()
     if not args.rivals:
-        for seed in SEEDS[:1]:
-            for kind in ("pixels", "grid", "vector"):
-                script.diffuse(kind, seed)
         for kind in ("pixels", "grid", "vector"):
+            script.diffuse(kind, 0)
+        for seed in SEEDS[1:]:
+            script.diffuse("pixels", seed)
+        script.samplers()
+        for kind in ("grid", "vector"):
             for seed in SEEDS[1:]:
                 script.diffuse(kind, seed)
-        script.mixture("vector", 0, 300)
         for kind in ("pixels", "grid", "vector"):
             script.diffuse(kind, 0, times=2)
-        script.mixture("grid", 0, 300)
+        for kind in ("vector", "grid"):
+            script.mixture(kind, 0, 300)
     for seed in SEEDS:
         for kind in ("VAE", "plain"):
             script.compete(kind, seed)
