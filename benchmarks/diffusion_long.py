@@ -12,8 +12,8 @@ numbers of evaluations. Rivals: a mixture of normals on the same codes, and the 
 `aelib.book.ruler`, 10,000 images against the test images.
 
 The stored figures are not all of these: the minutes on the GPU were enough for seed 0 in the three places.
-The rivals, and seeds 1 and 2 on the code of 64, ran on a core of a processor each (``--rivals``, ``--run
-vector 1``). Seconds are wall seconds; the device stands beside them. Every finished run is stored, the most
+The rivals, and seed 2 on the code of 64, ran on a core of a processor each (``--rivals``, ``--run
+vector 2``). Seconds are wall seconds; the device stands beside them. Every finished run is stored, the most
 important first, and a second start goes on after it. The figures go to
 ``benchmarks/results/diffusion_long.json``, 64 draws from pixels to ``diffusion_samples.npz`` beside it.
 """
