@@ -53,15 +53,23 @@ def device() -> str:
     import keras
 
     backend = f"Keras {keras.__version__} on {keras.backend.backend()}"
-    gpus = keras.distribution.list_devices("gpu") if keras.backend.backend() != "torch" else _torch_gpus()
-    where = f"{len(gpus)} GPU" if gpus else f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    gpus = _gpus(keras.backend.backend())
+    where = f"{gpus} GPU" if gpus else f"{os.cpu_count()} CPU cores, {platform.machine()}"
     return f"{where}; {backend}"
 
 
-def _torch_gpus() -> range:
-    import torch
+def _gpus(backend: str) -> int:
+    if backend == "torch":
+        import torch
 
-    return range(torch.cuda.device_count())
+        return torch.cuda.device_count()
+    if backend == "jax":
+        import jax
+
+        return sum(device.platform == "gpu" for device in jax.devices())
+    import keras
+
+    return len(keras.distribution.list_devices("gpu"))
 
 
 def glue(name: str, value: Any) -> None:
