@@ -21,7 +21,7 @@ from tools import execute
 
 BRANCH = "colab"
 #: What chapters read of the book: `_toc.yml` marks its folder.
-READ = ("_toc.yml", "benchmarks/results/*.json", "benchmarks/results/*.png")
+READ = ("_toc.yml", "benchmarks/results/*.json", "benchmarks/results/*.png", "benchmarks/results/*.npz")
 #: It leaves an installed TensorFlow as it is: aelib requires Keras alone. Once the
 #: runtime has been restarted, both are there, yet the working folder is the first one again.
 INSTALL = """\
