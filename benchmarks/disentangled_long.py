@@ -75,7 +75,7 @@ class SideBySide(aelib.VariationalAutoencoder):
     last column is 1 where they are told, else 0.
     """
 
-    def __init__(self, rows, n, seed):
+    def __init__(self, rows, n, told, seed):
         m = len(rows)
         pixels = SIDE * SIDE
         encoder = [layers.Input((SIDE, SIDE, 1)), layers.Flatten()]
@@ -84,15 +84,18 @@ class SideBySide(aelib.VariationalAutoencoder):
         decoder = [layers.Input((m * CODE,)), layers.Reshape((m, CODE))]
         decoder += [Parallel(m, units, "relu") for units in HIDDEN[::-1]] + [Parallel(m, pixels)]
         super().__init__(keras.Sequential([*encoder, layers.Flatten()]), keras.Sequential(decoder), seed=seed)
-        self.rows, self.n = m, n
-        kl, tc, told, noisy = np.array([*rows.values()], "float32").T
-        self.weights_of = {"kl": kl, "tc": tc, "labels": told}
+        self.rows, self.n, self.told = m, n, told
+        kl, tc, labels, noisy = np.array([*rows.values()], "float32").T
+        self.weights_of = {"kl": kl, "tc": tc, "labels": labels}
         self.silence = np.repeat(np.where(noisy, 0.0, -30.0), CODE).astype("float32")
 
     def posterior(self, x, training=None):
         """Return means and log-variances, (B, M·K) each; a plain row's variance is next to nothing."""
         mean, log_var = super().posterior(x, training=training)
         return mean, ops.where(self.silence < 0, ops.zeros_like(log_var) + self.silence, log_var)
+
+    def _zero_target(self, out):
+        return ops.zeros((1, self.told + 1))
 
     def by_row(self, out):
         """Return what every image costs in every row, by name: (B, M) each."""
@@ -239,10 +242,10 @@ def device():
         return f"{os.cpu_count()} CPU cores; Keras {keras.__version__} on {keras.backend.backend()}"
 
 
-def started(model, n, seed, total):
+def started(model, n, told, seed, total):
     """Return an untrained model of this seed; one that has been compiled is rewound, to save the time."""
     keras.utils.set_random_seed(seed)
-    fresh = SideBySide(ROWS, n, seed)
+    fresh = SideBySide(ROWS, n, told, seed)
     if model is None:
         fresh.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(RATE, total)))
         return fresh
@@ -283,7 +286,9 @@ def main():
         epochs = math.ceil(steps * times / math.ceil(len(x) / BATCH))
         begun = time.perf_counter()
         total = epochs * math.ceil(len(x) / BATCH)
-        model = models[turning, times] = started(models.get((turning, times)), len(x), seed, total)
+        model = models[turning, times] = started(
+            models.get((turning, times)), len(x), targets.shape[1] - 1, seed, total
+        )
         history = model.fit(x, targets, batch_size=BATCH, epochs=epochs, verbose=0).history
         seconds = time.perf_counter() - begun
         names = ("training", "validation", "test")
