@@ -252,7 +252,7 @@ def started(model, n, told, seed, total):
     model.set_weights(fresh.get_weights())
     model.sampling.noise.state.assign(fresh.sampling.noise.state)
     for variable in model.optimizer.variables:
-        variable.assign(ops.zeros_like(variable))
+        variable.assign(np.zeros(variable.shape, "float32"))
     return model
 
 
