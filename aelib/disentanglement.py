@@ -129,7 +129,7 @@ def dci(
     importance = np.stack([forest.feature_importances_ for forest in forests], axis=1)  # (K, J)
     of_unit = 1 - _entropy(importance, axis=1) / np.log(importance.shape[1])
     of_factor = 1 - _entropy(importance, axis=0) / np.log(importance.shape[0])
-    share = importance.sum(axis=1) / importance.sum()
+    share = importance.sum(axis=1) / max(importance.sum(), 1e-12)  # 0 where every unit is constant
     return DCI(float(share @ of_unit), float(of_factor.mean()), float(np.mean(right)), importance)
 
 
