@@ -21,6 +21,7 @@ import time
 import warnings
 from pathlib import Path
 
+import joblib
 import keras
 import numpy as np
 from keras import layers, ops
@@ -312,4 +313,5 @@ def main():
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    main()
+    with joblib.parallel_config("threading", n_jobs=min(8, os.cpu_count())):  # of forests and grids
+        main()
