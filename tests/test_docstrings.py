@@ -19,8 +19,8 @@ MODULES = [
 ]
 #: Made by a function or by another class, or a base to derive from.
 MADE_BY_OTHERS = {
-    "Dataset", "DictionaryDecoder", "DictionaryEncoder", "Divergence", "Estimate", "Images", "JumpReLU",
-    "Likelihood", "PatchMasking", "Prior", "Sprites", "TiedDense", "TwoOptimizers", "WithPrior",
+    "DCI", "Dataset", "DictionaryDecoder", "DictionaryEncoder", "Divergence", "Estimate", "Images",
+    "JumpReLU", "Likelihood", "PatchMasking", "Prior", "Sprites", "TiedDense", "TwoOptimizers", "WithPrior",
 }  # fmt: skip
 
 
