@@ -83,8 +83,7 @@ class Index:
         All but ``"exact"`` and ``"binary"`` may miss neighbours, and need FAISS.
     cosine : bool
         Bring every code to length 1 first. The order is then that of the cosine; the distance d stays
-        Euclidean, and the cosine is 1 − d²/2. A code of zeros has no direction and is refused. Not for
-        ``"binary"``.
+        Euclidean, and the cosine is 1 − d²/2. Not for ``"binary"``.
     nlist, nprobe : int
         ``"ivf"``: into how many cells k-means splits the codes, by default the root of their number; how
         many cells a query looks into, which may be changed at any time.
@@ -163,10 +162,7 @@ class Index:
             if codes.dtype != np.uint8:
                 raise ValueError(f"{name} must be bits packed as uint8 (binarize), got {codes.dtype}")
             return codes
-        checks.finite(name, codes, remedy=_FILL, first_row=first_row)
-        if self.cosine:
-            _directed(name, codes, first_row)
-        return codes
+        return checks.finite(name, codes, remedy=_FILL, first_row=first_row)
 
     def _stored(self, codes: np.ndarray) -> np.ndarray:
         """Return a copy of codes as the index holds them."""
@@ -174,7 +170,7 @@ class Index:
             return np.array(codes, order="C")
         codes = np.array(codes, np.float32, order="C")
         if self.cosine:
-            codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+            codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-30)
         return codes
 
     def fit(self, codes: Any) -> Self:
@@ -320,21 +316,6 @@ class Index:
 def _is_array(codes: Any) -> bool:
     """Return whether codes come in one piece; what has no shape and is no list is read batch by batch."""
     return isinstance(codes, list | tuple) or (hasattr(codes, "shape") and hasattr(codes, "__len__"))
-
-
-def _directed(name: str, codes: np.ndarray, first_row: int = 0) -> None:
-    """Raise a ValueError where a code has no direction: all its numbers are 0, in float32."""
-    bad, row, start = 0, 0, first_row
-    for part in checks.parts(codes):
-        zero = np.linalg.norm(np.asarray(part, np.float32), axis=1) == 0
-        if not bad:
-            row = start + int(zero.argmax())
-        bad, start = bad + np.count_nonzero(zero), start + len(part)
-    if bad:
-        raise ValueError(
-            f"{name} must have a direction for cosine=True: {bad} of {len(codes)} rows are 0 throughout, the "
-            f"first is row {row}; drop these rows, or take cosine=False"
-        )
 
 
 def _joined(parts: Iterator[np.ndarray], count: int) -> np.ndarray:
