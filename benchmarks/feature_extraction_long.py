@@ -20,7 +20,6 @@ Every finished run is stored, and a second start goes on after it. The figures g
 """
 
 import argparse
-import json
 import math
 import os
 import time
@@ -38,7 +37,7 @@ from sklearn.linear_model import LogisticRegression
 import aelib
 from aelib import blocks, metrics
 from aelib.book import ledger
-from aelib.files import write_atomically
+from aelib.book.runs import Runs
 from aelib.layers import GaussianNoise
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -388,31 +387,6 @@ class Classifier:
 
 
 # --- the runs -------------------------------------------------------------------------------------------
-
-
-class Runs:
-    """Finished runs, kept in a file; a run that is there already is not run again."""
-
-    def __init__(self, path, settings):
-        self.path, self.stored = path, settings | {"runs": []}
-        if path.is_file():
-            self.stored |= json.loads(path.read_text("utf-8"))
-        if any(self.stored[name] != value for name, value in settings.items() if name != "device"):
-            raise SystemExit(f"{path} has other settings: move it away")
-
-    def get(self, key, compute):
-        """Return the figures of the run with this key, computed if there are none."""
-        for run in self.stored["runs"]:
-            if all(run.get(name) == value for name, value in key.items()):
-                return run
-        begun = time.perf_counter()
-        run = key | compute()
-        run["wall"] = round(time.perf_counter() - begun, 1)
-        self.stored["runs"].append(run)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps(self.stored, indent=1, ensure_ascii=False) + "\n")
-        print(json.dumps(run), flush=True)
-        return run
 
 
 def patches(data, runs, labels, *, trial):

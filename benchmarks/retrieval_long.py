@@ -34,7 +34,7 @@ from sklearn.decomposition import PCA
 import aelib
 from aelib import blocks
 from aelib.book import ledger
-from aelib.files import write_atomically
+from aelib.book.runs import Runs
 from aelib.retrieval import ITQ, Index, binarize, mean_average_precision, precision_at_k
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,37 +72,6 @@ def build(recipe, size, seed, noise=0.0):
         encoder.add(keras.layers.Activation("sigmoid"))
     decoder = blocks.dense_decoder((784,), size, hidden=HIDDEN[::-1], activation="silu")
     return aelib.Autoencoder(encoder, decoder)
-
-
-class Runs:
-    """Finished runs, kept in a file; a run that is there already is not run again."""
-
-    def __init__(self, path, settings):
-        self.path, self.stored = path, settings | {"runs": []}
-        if path.is_file():
-            self.stored |= json.loads(path.read_text("utf-8"))
-        if any(self.stored[name] != value for name, value in settings.items() if name != "device"):
-            raise SystemExit(f"{path} has other settings: move it away")
-
-    def find(self, key):
-        """Return the run with this key, or None."""
-        runs = (run for run in self.stored["runs"] if all(run.get(k) == v for k, v in key.items()))
-        return next(runs, None)
-
-    def get(self, key, compute):
-        """Return the figures of the run with this key, computed if there are none."""
-        run = self.find(key)
-        if run is None:
-            run = key | compute()
-            self.stored["runs"].append(run)
-            self.save()
-            print(json.dumps(run), flush=True)
-        return run
-
-    def save(self):
-        """Write what is there."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps(self.stored, indent=1, ensure_ascii=False) + "\n")
 
 
 def load_data(trial):

@@ -12,7 +12,6 @@ figures go to ``benchmarks/results/sparse_long.json``.
 """
 
 import argparse
-import json
 import math
 import os
 import time
@@ -25,7 +24,7 @@ from keras import layers
 import aelib
 from aelib import dictionaries, metrics
 from aelib.book import ledger
-from aelib.files import write_atomically
+from aelib.book.runs import Runs
 
 SHAPE, UNITS, COUNT, BATCH = (28, 28, 1), 1024, 25, 256
 SUB, SUB_EPOCHS, RATE_EPOCHS, EPOCHS, SEEDS = 20_480, 6, 3, 10, (0, 1, 2)
@@ -167,29 +166,6 @@ def probe(net, data, seed, labels):
     sets = ((data.x_train[draw], data.y_train[draw]), (data.x_val, data.y_val), (data.x_test, data.y_test))
     pairs = ((net.encode(x), y) for x, y in sets)
     return 100 * metrics.linear_probe(*pairs, penalties=(1.0, 0.3, 0.1, 0.03, 0.01), max_iter=60)
-
-
-class Runs:
-    """Finished runs, kept in a file; a run that is there already is not run again."""
-
-    def __init__(self, path, settings):
-        self.path, self.stored = path, settings | {"runs": []}
-        if path.is_file():
-            self.stored |= json.loads(path.read_text("utf-8"))
-        if any(self.stored[name] != value for name, value in settings.items() if name != "device"):
-            raise SystemExit(f"{path} has other settings: move it away")
-
-    def get(self, key, compute):
-        """Return the figures of the run with this key, computed if there are none."""
-        for run in self.stored["runs"]:
-            if all(run.get(name) == value for name, value in key.items()):
-                return run
-        run = key | compute()
-        self.stored["runs"].append(run)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps(self.stored, indent=1, ensure_ascii=False) + "\n")
-        print(json.dumps(run), flush=True)
-        return run
 
 
 def widened(grid, score, *, factor, most=6):
