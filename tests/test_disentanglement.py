@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.stats import entropy
+from sklearn.ensemble import RandomForestClassifier
 
 from aelib import disentanglement
 
@@ -54,6 +56,22 @@ def test_dci_of_the_factors_is_1_and_of_a_turned_code_lower():
     worse = disentanglement.dci((turned(GRID, 45), GRID), (turned(GRID, 45), GRID))
     assert worse.disentanglement < best.disentanglement - 0.2
     assert worse.completeness < best.completeness - 0.2
+
+
+def test_dci_is_that_of_scipy_s_entropies_of_the_importance():
+    codes = np.hstack([turned(GRID, 20), np.random.default_rng(0).normal(size=(len(GRID), 1))])
+    figures = disentanglement.dci((codes[::2], GRID[::2]), (codes[1::2], GRID[1::2]), trees=5, seed=3)
+    forests = [
+        RandomForestClassifier(5, random_state=3, max_features=None).fit(codes[::2], factor)
+        for factor in GRID[::2].T
+    ]
+    rights = [forest.score(codes[1::2], factor) for forest, factor in zip(forests, GRID[1::2].T, strict=True)]
+    r = np.stack([forest.feature_importances_ for forest in forests], axis=1)
+    np.testing.assert_allclose(figures.importance, r)
+    share = r.sum(axis=1) / r.sum()
+    expected = share @ (1 - entropy(r, base=3, axis=1)), np.mean(1 - entropy(r, base=4, axis=0))
+    np.testing.assert_allclose(figures[:3], [*expected, np.mean(rights)])
+    assert len(set(np.round(figures[:3], 3))) == 3
 
 
 def test_dci_tells_disentanglement_from_completeness():
