@@ -30,7 +30,7 @@ import importlib.util
 import os
 
 if importlib.util.find_spec("aelib") is None:
-    %pip install --quiet "aelib[retrieval] @ git+https://github.com/{repository}" optuna umap-learn
+    %pip install --quiet "aelib[retrieval] @ git+https://github.com/{repository}" optuna opentsne umap-learn
     !git clone --quiet --depth 1 --branch {branch} https://github.com/{repository} aelib-book
 if os.path.isdir("aelib-book"):
     os.chdir("aelib-book")"""
