@@ -167,7 +167,6 @@ def test_search_finds_a_chapter(browser):
 WIDE_CODE = {
     "applications/clustering.html": 1,
     "applications/colorization.html": 1,
-    "applications/compression.html": 3,
     "applications/denoising_and_transformation.html": 4,
     "applications/feature_extraction.html": 1,
     "applications/retrieval.html": 2,
