@@ -500,11 +500,15 @@ class Script:
         choices = self.stored.setdefault("components", {})
         if kind not in choices:
             held, density, distance = self.codes(net, self.x_val, 1), {}, {}
-            for count in self.settings["components"]:
+            counts = list(self.settings["components"])
+            while counts:
+                count = counts.pop(0)
                 prior = self.mixture(count, 0).fit(codes)
                 images = net.decode(prior.sample(len(self.x_val), seed=0))
                 density[count] = -prior.log_prob(held)
                 distance[str(count)] = self.distance(images, "val")
+                if not counts and min(density, key=density.get) == count:
+                    counts.append(3 * count)  # the best must not lie on the grid's edge
             choices[kind] = tries_of(density) | {"distance": distance}
         return choices[kind]["best"]
 

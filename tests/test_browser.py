@@ -182,7 +182,6 @@ WIDE_CODE = {
     "guide/choose.html": 2,
     "guide/troubleshooting.html": 6,
     "types/basic.html": 7,
-    "types/beyond.html": 2,
     "types/contractive.html": 4,
     "types/convolutional.html": 6,
     "types/convolutional_variational.html": 2,

@@ -35,7 +35,7 @@ CHAPTERS = {
     "compress": ["applications/compression"],
     "denoise": ["types/denoising", "applications/denoising_and_transformation"],
     "fill in": ["types/masked"],
-    "generate": ["types/variational", "applications/generation"],
+    "generate": ["types/variational", "types/prior_matching", "applications/generation"],
     "find anomalies": ["applications/anomaly_detection"],
     "cluster": ["applications/clustering"],
     "search": ["applications/retrieval", "applications/text"],
