@@ -258,13 +258,18 @@ def measure_speed(out, data):
 def plan(epochs, short, long, seeds):
     """Yield (net, latents, likelihood, epochs, seed, whether to measure all), the most important first."""
     pair, bits = ("convolutional", "dense"), "bernoulli"
-    for seed in seeds:
-        for k in LATENTS:
-            yield from ((net, k, bits, epochs, seed, True) for net in pair)
-            yield from ((net, k, bits, short[k], seed, False) for net in pair)
+
+    def main_runs(seed, k):
+        yield from ((net, k, bits, epochs, seed, True) for net in pair)
+        yield from ((net, k, bits, short[k], seed, False) for net in pair)
+
+    for k in LATENTS:
+        yield from main_runs(seeds[0], k)
     for k in LATENTS:
         yield "dense", k, bits, long[k], seeds[0], False
-        yield from ((net, k, bits, 2 * epochs, seeds[0], False) for net in pair)
+        yield from ((net, k, bits, 2 * epochs, seeds[0], False) for net in pair[::-1])
+        for seed in seeds[1:]:
+            yield from main_runs(seed, k)
     yield from (("dense, larger", 16, bits, epochs, seed, False) for seed in seeds)
     yield from ((net, 16, bits, epochs, seeds[0], False) for net in NORMS)
     yield from ((net, 16, "gaussian", epochs, seeds[0], False) for net in pair)
