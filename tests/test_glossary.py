@@ -42,6 +42,7 @@ def test_the_longest_term_wins_and_parts_of_words_do_not():
 def test_everyday_words_are_linked_only_where_they_are_bold():
     assert linked("A map of codes.")[0] == []
     assert linked("A map, and a **map**.")[0] == [("map", "notation.html#term-map")]
+    assert linked("**To map codes.** Draw the **affine map**.")[0] == []
 
 
 def test_nothing_is_linked_in_titles_code_links_and_tables():

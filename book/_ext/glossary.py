@@ -2,7 +2,7 @@
 
 The glossary is the definition list at the end of ``reference/notation``. "principal component analysis (PCA)" is found under
 both names, "posterior, prior" under each, and all of them with an "s" behind. Words that also have an everyday meaning are
-linked only where a chapter prints them in bold, as it does where it explains them.
+linked only where a chapter prints them alone in bold, as it does where it explains them.
 """
 
 import re
@@ -78,7 +78,6 @@ def link_terms(doctree, anchors, uri):
     seen = set()
     for text in list(doctree.findall(nodes.Text)):
         parent = text.parent
-        bold = isinstance(parent, nodes.strong)
         around = (
             parent.parent if isinstance(parent, nodes.strong | nodes.emphasis) else parent
         )
@@ -88,7 +87,8 @@ def link_terms(doctree, anchors, uri):
         for match in use.finditer(text):
             name = match[1].casefold()
             target = anchors[name]
-            if target in seen or (name in EVERYDAY and not bold):
+            alone = isinstance(parent, nodes.strong) and match[0] == text
+            if target in seen or (name in EVERYDAY and not alone):
                 continue
             seen.add(target)
             pieces.append(nodes.Text(text[end : match.start()]))
