@@ -17,6 +17,7 @@ figures go to ``benchmarks/results/text_pretrained.json``.
 """
 
 import argparse
+import functools
 import re
 import time
 from pathlib import Path
@@ -120,7 +121,7 @@ def probes(codes, labels, amount):
     unit = {part: normalize(x) for part, x in codes.items()}
 
     def fit(few, strength):
-        model = LogisticRegression(C=strength, tol=1e-3, max_iter=1000)
+        model = LogisticRegression(C=strength, tol=1e-3, max_iter=300)
         return model.fit(unit["train"][few], labels["train"][few])
 
     first = draw(labels["train"], amount, 0)
@@ -166,10 +167,13 @@ def main():
     )
     runs.stored.setdefault("seconds of reading, cutting and counting", encoding)
 
-    def codes_of(pooling, size, whiten):
+    @functools.cache
+    def pooled(pooling):
         weight = np.ones(len(vectors)) if (a := POOLING[pooling]) is None else a / (a + share)
-        pooled = {part: pool(pieces[part], vectors, weight.astype("float32")) for part in PARTS}
-        return shrunk(pooled, size, whiten)
+        return {part: pool(pieces[part], vectors, weight.astype("float32")) for part in PARTS}
+
+    def codes_of(pooling, size, whiten):
+        return shrunk(pooled(pooling), size, whiten)
 
     for pooling in POOLING:
         for size in SIZES:
