@@ -400,11 +400,12 @@ def main():
     lines(None, 0, short)
     lines(128, 0, short)
     for seed in SEEDS[1:]:
-        reviews(seed, few)
         lines(None, seed, short)
         lines(128, seed, short)
     for code in CODES:
         lines(code, 0, short)
+    for seed in SEEDS[1:]:
+        reviews(seed, few)
 
 
 if __name__ == "__main__":
