@@ -40,7 +40,7 @@ PAD, BLANK, UNKNOWN, FIRST = 0, 1, 2, 3
 PIECE, LONGEST, SHORTEST, HIDDEN = 64, 16, 5, 0.15
 RATE, SEEDS, DRAWS = 2e-3, (0, 1, 2), range(5)
 EPOCHS = {"reviews": 2, "sentences": 2}
-BATCHES = {"reviews": 64, "sentences": 256}
+BATCHES = {"reviews": 32, "sentences": 64}
 CODES = (32, 128, 512)
 GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
@@ -367,6 +367,7 @@ def main():
     settings = {
         "what": "masked transformers, 5,000 words, tokens of 64, two blocks of four heads",
         "epochs": epochs,
+        "batches": BATCHES,
         "seeds": list(SEEDS),
         "labels": [str(number or "all") for number in numbers],
         "reviews": len(data["texts"]["train"]),
@@ -384,10 +385,12 @@ def main():
 
     def reviews(seed, epochs):
         key = {"kind": "reviews", "epochs": epochs, "seed": seed}
+        key |= {"batch": BATCHES["reviews"]} if epochs else {}
         runs.get(key, lambda: review_run(data, epochs, seed, numbers))
 
     def lines(code, seed, epochs):
         key = {"kind": "sentences", "code": code or 0, "epochs": epochs, "seed": seed}
+        key |= {"batch": BATCHES["sentences"]}
         runs.get(key, lambda: sentence_run(data, epochs, code, seed))
 
     few, short = epochs["reviews"], epochs["sentences"]
