@@ -271,8 +271,8 @@ def plan(epochs, short, long, seeds):
         for seed in seeds[1:]:
             yield from main_runs(seed, k)
     yield from (("dense, larger", 16, bits, epochs, seed, False) for seed in seeds)
-    yield from ((net, 16, bits, epochs, seeds[0], False) for net in NORMS)
     yield from ((net, 16, "gaussian", epochs, seeds[0], False) for net in pair)
+    yield from ((net, 16, bits, epochs, seeds[0], False) for net in NORMS)
     for seed in seeds[1:]:
         yield from (("dense", k, bits, long[k], seed, False) for k in LATENTS)
         yield from ((net, 16, "gaussian", epochs, seed, False) for net in pair)

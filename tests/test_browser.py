@@ -172,7 +172,6 @@ WIDE_CODE = {
     "applications/dimensionality_reduction.html": 2,
     "applications/feature_extraction.html": 1,
     "applications/retrieval.html": 2,
-    "applications/text.html": 1,
     "foundations/bottleneck.html": 11,
     "foundations/decoder.html": 9,
     "foundations/encoder.html": 8,
