@@ -39,10 +39,15 @@ CHAPTERS = {
     "find anomalies": ["applications/anomaly_detection"],
     "cluster": ["applications/clustering"],
     "search": ["applications/retrieval", "applications/text"],
-    "represent": ["applications/feature_extraction", "types/contractive"],
+    "represent": [
+        "applications/feature_extraction",
+        "types/contractive",
+        "applications/sentences",
+    ],
     "translate": [
         "applications/colorization",
         "applications/denoising_and_transformation",
+        "applications/sentences",
     ],
     "explain": ["types/dictionary_learning", "types/sparse"],
 }
