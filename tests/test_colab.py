@@ -14,6 +14,8 @@ FILE = re.compile(r"""["'/]([\w-]+\.(?:json|png|csv|npz|npy|svg))\b""")
 def files_read(notebook):
     """Return the names of files that a notebook reads from the book."""
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    if "TemporaryDirectory()" in code:  # what lies there the notebook has written itself
+        code = re.sub(r"""folder / ["'][\w.-]+|\{folder\}/[\w.-]+""", "", code)
     return set(FILE.findall(code)) if "find_book()" in code else set()
 
 
@@ -40,6 +42,8 @@ def test_what_chapters_read_lies_beside_them(tmp_path):
 def test_a_file_that_a_chapter_reads_is_found():
     cell = nbformat.v4.new_code_cell('find_book() / "benchmarks/results/lost.json"')
     assert files_read(nbformat.v4.new_notebook(cells=[cell])) == {"lost.json"}
+    own = nbformat.v4.new_code_cell('folder = Path(TemporaryDirectory().name)\nnp.load(folder / "own.npy")')
+    assert files_read(nbformat.v4.new_notebook(cells=[cell, own])) == {"lost.json"}
 
 
 def test_nothing_is_installed_where_aelib_is(tmp_path, monkeypatch):

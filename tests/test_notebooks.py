@@ -80,10 +80,3 @@ def test_the_long_importance_weighted_run_trains_the_nets_of_the_chapter():
     ours, theirs = build(script.LATENTS), script.single(0, images)
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_the_frechet_distance_of_the_chapter_is_the_package_s():
-    (frechet,) = written_out("types/convolutional_variational", "frechet")
-    rng = np.random.default_rng(0)
-    one, two = rng.normal(size=(80, 5)), rng.normal(1, 2, size=(60, 5)) @ rng.normal(size=(5, 5))
-    np.testing.assert_allclose(frechet(one, two), aelib.metrics.frechet_distance(one, two))
