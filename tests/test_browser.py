@@ -169,7 +169,6 @@ WIDE_CODE = {
     "applications/clustering.html": 1,
     "applications/colorization.html": 4,
     "applications/compression.html": 4,
-    "applications/denoising_and_transformation.html": 4,
     "applications/dimensionality_reduction.html": 2,
     "applications/feature_extraction.html": 1,
     "applications/retrieval.html": 2,

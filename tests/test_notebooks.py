@@ -11,6 +11,7 @@ from keras import layers, ops
 from sklearn.decomposition import PCA
 
 import aelib
+from aelib.book import pairs
 
 BOOK = Path(__file__).parents[1] / "book"
 
@@ -80,3 +81,25 @@ def test_the_long_importance_weighted_run_trains_the_nets_of_the_chapter():
     ours, theirs = build(script.LATENTS), script.single(0, images)
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_long_run_of_denoising_and_transformation_trains_the_nets_of_the_chapter():
+    page_net, upscaler, kinds, *_ = written_out(
+        "applications/denoising_and_transformation",
+        *("page_net", "upscaler", "KINDS", "conv", "double", "SIDE", "FILTERS_DOWN", "normed", "down", "up"),
+        *("encoder", "dense_decoder", "conv_decoder"),
+        pairs=pairs,
+    )
+    script = importlib.import_module("benchmarks.denoising_and_transformation_long")
+    nets = [(page_net(full), script.page_net(full)) for full in (True, False)]
+    nets += [(upscaler(), script.upscaler())]
+    for kind, parts in kinds.items():
+        nets += zip(parts(), script.KINDS[kind](), strict=True)
+    for ours, theirs in nets:
+        assert [type(layer) for layer in ours.layers] == [type(layer) for layer in theirs.layers]
+        assert [w.shape for w in ours.weights] == [w.shape for w in theirs.weights]
+        keras.utils.set_random_seed(0)
+        x = [np.random.default_rng(0).random((2, *(n or 16 for n in i.shape[1:]))) for i in ours.inputs]
+        theirs.set_weights(ours.get_weights())
+        for one, other in zip(*(keras.tree.flatten(net(x)) for net in (ours, theirs)), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
