@@ -34,7 +34,7 @@ from aelib.book.runs import Runs
 
 SEEDS, EPOCHS = (0, 1, 2), 20
 STEPS = {"pages": 5200, "garments": 4800, "masks": 6000, "scenes": 2000}
-RATES = {"pages": 4e-3, "garments": 4e-3, "masks": 3e-3, "scenes": 3e-3}
+RATES = {"pages": 2e-3, "garments": 4e-3, "masks": 3e-3, "scenes": 3e-3}
 LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
 COUNTS = {"stack": 150, "pages": [8, 16], "images": [1000, 2000], "curve": 256, "epochs": EPOCHS}
 TRIAL = {"stack": 3, "pages": [1, 2], "images": [32, 32], "curve": 32, "epochs": 2}
