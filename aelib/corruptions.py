@@ -89,7 +89,7 @@ class GaussianNoise(_Corruption):
 
 @_register
 class MaskingNoise(_Corruption):
-    """Sets each feature to 0 with probability `rate`: Vincent et al. (2010), section 3.3.
+    """Sets each feature to `value`, 0, with probability `rate`: Vincent et al. (2010), section 3.3.
 
     Dropout rescales the survivors; masking noise must not, since the input has to stay in its range. The 0 is
     black in an image, and the mean of centred data; in other data it is a value like any other, so centre
@@ -98,7 +98,9 @@ class MaskingNoise(_Corruption):
     Parameters
     ----------
     rate : float
-        Share of the features to set to 0, in [0, 1].
+        Share of the features to set, in [0, 1].
+    value : float
+        What they are set to: a number that data do not hold tells the encoder which features are hidden.
     seed : int, optional
 
     Examples
@@ -111,17 +113,18 @@ class MaskingNoise(_Corruption):
     (True, False)
     """
 
-    def __init__(self, rate: float, *, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, rate: float, *, value: float = 0.0, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         self.rate = checks.share("rate", rate)
+        self.value = checks.number("value", value)
 
     def corrupt(self, x: Any) -> Any:
-        """Return `x` with a share `rate` of its features at 0."""
-        return ops.where(self._uniform(ops.shape(x)) < self.rate, ops.zeros_like(x), x)
+        """Return `x` with a share `rate` of its features at `value`."""
+        return ops.where(self._uniform(ops.shape(x)) < self.rate, ops.full_like(x, self.value), x)
 
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
-        return super().get_config() | {"rate": self.rate}
+        return super().get_config() | {"rate": self.rate, "value": self.value}
 
 
 @_register

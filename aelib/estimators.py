@@ -169,12 +169,13 @@ class _AutoencoderEstimator(BaseEstimator):
         likelihood = type(likelihood).from_config(likelihood.get_config())
         if self.missing == "mask":
             if not isinstance(likelihood, likelihoods.Masked):
-                likelihood = likelihoods.Masked(likelihood)
-            # Beside the cells, which of them are observed: a gap's fill may be a cell's value as well.
+                likelihood = likelihoods.Masked(likelihood, fill=self._gap)
+            # The net reads 0 for a gap, and beside the cells which of them are observed.
             cells = keras.Input((features,))
-            observed = keras.ops.cast(keras.ops.not_equal(cells, likelihood.fill), cells.dtype)
+            observed = keras.ops.not_equal(cells, likelihood.fill)
+            seen = keras.ops.where(observed, cells, keras.ops.zeros_like(cells))
             dense = blocks.dense_encoder(2 * features, units, hidden=hidden)
-            code = dense(keras.ops.concatenate([cells, observed], axis=-1))
+            code = dense(keras.ops.concatenate([seen, keras.ops.cast(observed, cells.dtype)], axis=-1))
             encoder = keras.Model(cells, code, name="encoder")
         else:
             encoder = blocks.dense_encoder(features, units, hidden=hidden)
@@ -184,6 +185,12 @@ class _AutoencoderEstimator(BaseEstimator):
             likelihood=likelihood,
             corrupt=corrupt,
         )
+
+    @property
+    def _gap(self) -> float:
+        """What marks a gap at the encoder's input: a user's own, or a number that no table holds."""
+        own = isinstance(self.likelihood, likelihoods.Masked)
+        return self.likelihood.fill if own else -49152.0  # exact in all float types
 
     def _goes_on(self) -> bool:
         return checks.flag("warm_start", self.warm_start) and hasattr(self, "model_")
@@ -555,7 +562,7 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, _AutoencoderEst
                 self.mean_, self.scale_ = np.nanmean(X, axis=0), np.nanstd(X, axis=0)
                 self.scale_[self.scale_ == 0] = 1.0
         seed = check_random_state(self.random_state).randint(2**31)
-        self._train(self._scaled(X), seed, corrupt=MaskingNoise(rate, seed=seed))
+        self._train(self._scaled(X), seed, corrupt=MaskingNoise(rate, value=self._gap, seed=seed))
         return self
 
     def _refuse_empty_rows(self, x: np.ndarray) -> None:

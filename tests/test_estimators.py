@@ -29,7 +29,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import aelib
 from aelib import anomaly, blocks, checks
 from aelib.estimators import AutoencoderDetector, AutoencoderImputer, AutoencoderTransformer
-from aelib.likelihoods import Gaussian, Mixed
+from aelib.likelihoods import Gaussian, Masked, Mixed
 
 ONE_STEP = {"epochs": 1, "batch_size": 1_000, "hidden": 8}
 SKIPPED = {"check_array_api_input": "arrays other than NumPy's are not promised: the nets run in Keras"}
@@ -497,6 +497,17 @@ def test_hiding_cells_in_training_teaches_to_fill(plane):
         return np.mean((net.transform(rows) - fresh)[np.isnan(rows)] ** 2)
 
     assert error(0.3) < 0.6 * error(0.0)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", Masked("bernoulli", fill=-1)])
+def test_a_zero_is_not_taken_for_a_gap(likelihood):
+    rows = np.random.default_rng(0).integers(2, size=(60, 3)).astype("float32")
+    net = quick(AutoencoderImputer, likelihood=likelihood, epochs=2).fit(rows)
+    known, gap = net.model_.encode(np.float32([[0, 1, 1], [np.nan, 1, 1]]))
+    assert np.abs(known - gap).max() > 1e-4
+    # What is hidden in training looks like a gap.
+    hidden = np.asarray(net.model_.corrupt(rows, training=True))
+    assert set(np.unique(hidden)) == {0, 1, net.model_.likelihood.fill}
 
 
 def test_the_imputer_fills_counts_with_rates():

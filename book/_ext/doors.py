@@ -36,7 +36,10 @@ CHAPTERS = {
     "denoise": ["types/denoising", "applications/denoising_and_transformation"],
     "fill in": ["types/masked"],
     "generate": ["types/variational", "types/prior_matching", "applications/generation"],
-    "find anomalies": ["applications/anomaly_detection"],
+    "find anomalies": [
+        "applications/anomaly_detection",
+        "applications/time_series_anomalies",
+    ],
     "cluster": ["applications/clustering"],
     "search": ["applications/retrieval", "applications/text"],
     "represent": [
