@@ -172,10 +172,10 @@ def a_book(root, page):
 
 def test_a_page_reads_the_ledgers(tmp_path):
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
-    (tmp_path / "benchmarks" / "results" / "speed.json").write_text('{"net": {"rate": 12345}}')
+    (tmp_path / "benchmarks" / "results" / "speed.json").write_text('{"net": {"rate": [0, 12345]}}')
     page = (
         "{measured}`types/one :: test MSE, 16 numbers :: .3f`, "
-        "{measured}`benchmarks/speed :: net/rate :: ,.0f`"
+        "{measured}`benchmarks/speed :: net/rate/1 :: ,.0f`"
         "\n\n{tally}`claims` claims, {tally}`missed` missed\n\n```{verdicts}\n```\n\n```{path}\n```\n\n"
         "```{problems}\nSlow | types/one | reconstruct |\n```\n\n```{borrowed} types/one live-draw\n```"
     )

@@ -244,12 +244,12 @@ def tally(ledgers):
 
 
 def value(root, ledgers, chapter, name):
-    """Return a chapter's record, or an entry, a/b/c, of a file in `benchmarks/results`."""
+    """Return a chapter's record, or an entry, a/b/0, of a file in `benchmarks/results`."""
     if chapter.startswith("benchmarks/"):
         file = root / "benchmarks" / "results" / f"{chapter.partition('/')[2]}.json"
         entry = json.loads(file.read_text("utf-8"))
         for key in name.split("/"):
-            entry = entry[key]
+            entry = entry[int(key) if isinstance(entry, list) else key]
         return entry
     return next(r["value"] for r in ledgers[chapter]["records"] if r["name"] == name)
 
@@ -364,7 +364,7 @@ class Measured(_Door, SphinxRole):
             chapter, name, form = (part.strip() for part in self.text.split(" :: "))
             number = value(self.root, self.ledgers, chapter, name)
             return [nodes.Text(format(number, form).replace("-", "−"))], []
-        except (ValueError, KeyError, StopIteration, OSError):
+        except (ValueError, LookupError, StopIteration, OSError):
             message = self.inliner.reporter.warning(
                 f"there is no figure {self.text!r}", line=self.lineno
             )
