@@ -64,6 +64,17 @@ def test_a_headline_is_won_lost_or_drawn(entry, winner, words):
     assert doors.use(entry) == named[winner]
 
 
+def test_a_lead_within_three_standard_deviations_over_seeds_is_none():
+    entry, stored = headline(0.25, 0.3), ledger_of()
+    assert doors.spread(entry, stored) is None
+    stored["records"] += [{"name": "MSE, net", "value": 0.25}, {"name": "MSE, net, sd", "value": 0.02}]
+    sd = doors.spread(entry, stored)
+    assert sd == 0.02
+    words = "less than 3 standard deviations over seeds apart: 0.25, PCA-16 0.3"
+    assert doors.comparison(entry, sd) == ("", words)
+    assert doors.comparison(headline(0.2, 0.3), sd)[0] == "net"
+
+
 def test_verdicts_are_by_task_and_name_the_tasks_without_a_headline():
     ledgers = {
         "types/one": ledger_of(headline(1, 2, task="search"), headline(1, 2)),
@@ -161,10 +172,10 @@ def a_book(root, page):
 
 def test_a_page_reads_the_ledgers(tmp_path):
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
-    (tmp_path / "benchmarks" / "results" / "speed.json").write_text('{"net": {"rate": 12345}}')
+    (tmp_path / "benchmarks" / "results" / "speed.json").write_text('{"net": {"rate": [0, 12345]}}')
     page = (
         "{measured}`types/one :: test MSE, 16 numbers :: .3f`, "
-        "{measured}`benchmarks/speed :: net/rate :: ,.0f`"
+        "{measured}`benchmarks/speed :: net/rate/1 :: ,.0f`"
         "\n\n{tally}`claims` claims, {tally}`missed` missed\n\n```{verdicts}\n```\n\n```{path}\n```\n\n"
         "```{problems}\nSlow | types/one | reconstruct |\n```\n\n```{borrowed} types/one live-draw\n```"
     )

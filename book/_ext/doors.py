@@ -19,6 +19,7 @@ Nothing of it can go stale: a page that uses one of these is read anew in every 
 """
 
 import json
+import math
 from pathlib import Path
 
 import yaml
@@ -54,11 +55,25 @@ CHAPTERS = {
     ],
     "explain": ["types/dictionary_learning", "types/sparse"],
 }
-#: Figures that differ by less are called alike.
-ALIKE = 0.01
+#: Figures that differ by less are called alike: a share of the rival's, and standard deviations over seeds.
+ALIKE, SPREADS = 0.01, 3
 
 
-def comparison(headline):
+def spread(headline, stored):
+    """Return the standard deviation that a ledger records beside a headline's best figure, or None."""
+    figures = {record["name"]: record["value"] for record in stored["records"]}
+    best = headline["best"]["value"]
+    scales = (1, 100) if headline["measure"].startswith("%") else (1,)
+    for name, value in figures.items():
+        for scale in scales:
+            if math.isclose(scale * value, best, rel_tol=1e-12):
+                for sd in (f"{name}, sd", f"sd {name}", f"sd of {name}"):
+                    if sd in figures:
+                        return scale * figures[sd]
+    return None
+
+
+def comparison(headline, sd=None):
     """Return who wins a headline ("net", "rival", or "" where they are alike), and the figures in words."""
     best, rival = headline["best"]["value"], headline["baseline"]["value"]
     lower, measure = headline["lower_is_better"], headline["measure"]
@@ -66,6 +81,8 @@ def comparison(headline):
     figures = f"{best:.4g}, {headline['baseline']['name']} {rival:.4g}"
     if abs(ahead) < ALIKE * abs(rival):
         return "", f"less than {100 * ALIKE:.0f} % apart: {figures}"
+    if sd and abs(ahead) < SPREADS * sd:
+        return "", f"less than {SPREADS} standard deviations over seeds apart: {figures}"
     winner = "net" if ahead > 0 else "rival"
     if measure.startswith("%"):
         points = f"{ahead:+.1f}".replace("-", "−")
@@ -77,9 +94,9 @@ def comparison(headline):
     return winner, f"{abs(ahead):.3g} {'better' if ahead > 0 else 'worse'}: {figures}"
 
 
-def use(headline):
+def use(headline, sd=None):
     """Return what to use, by a headline."""
-    winner, _ = comparison(headline)
+    winner, _ = comparison(headline, sd)
     rival = headline["baseline"]["name"]
     return {
         "net": headline["best"]["name"],
@@ -124,13 +141,14 @@ def verdicts(ledgers):
     for (task, data, measure), entries in rows(ledgers).items():
         chapter, headline = entries[0]
         others = [other for other, _ in entries[1:]]
-        _, gain = comparison(headline)
+        sd = spread(headline, ledgers[chapter])
+        _, gain = comparison(headline, sd)
         better = "" if headline["lower_is_better"] else " (higher is better)"
         lines.append(
             _row(
                 "" if task in seen else f"**{task}**",
                 f"{data}: {measure}{better}",
-                use(headline),
+                use(headline, sd),
                 gain,
                 f"{max(1, headline['seconds']):.0f}",
                 _links([chapter]) + (f"; also {_links(others)}" if others else ""),
@@ -190,7 +208,7 @@ def problems(text, ledgers, minutes):
         said = []
         for headline in ledgers[chapter].get("headlines", ()):
             if headline["task"] == task:
-                winner, gain = comparison(headline)
+                winner, gain = comparison(headline, spread(headline, ledgers[chapter]))
                 verdict = {
                     "rival": "**Nothing: use the rival.** ",
                     "": "**Nothing.** ",
@@ -226,12 +244,12 @@ def tally(ledgers):
 
 
 def value(root, ledgers, chapter, name):
-    """Return a chapter's record, or an entry, a/b/c, of a file in `benchmarks/results`."""
+    """Return a chapter's record, or an entry, a/b/0, of a file in `benchmarks/results`."""
     if chapter.startswith("benchmarks/"):
         file = root / "benchmarks" / "results" / f"{chapter.partition('/')[2]}.json"
         entry = json.loads(file.read_text("utf-8"))
         for key in name.split("/"):
-            entry = entry[key]
+            entry = entry[int(key) if isinstance(entry, list) else key]
         return entry
     return next(r["value"] for r in ledgers[chapter]["records"] if r["name"] == name)
 
@@ -346,7 +364,7 @@ class Measured(_Door, SphinxRole):
             chapter, name, form = (part.strip() for part in self.text.split(" :: "))
             number = value(self.root, self.ledgers, chapter, name)
             return [nodes.Text(format(number, form).replace("-", "−"))], []
-        except (ValueError, KeyError, StopIteration, OSError):
+        except (ValueError, LookupError, StopIteration, OSError):
             message = self.inliner.reporter.warning(
                 f"there is no figure {self.text!r}", line=self.lineno
             )

@@ -49,7 +49,7 @@ def test_crops_are_new_and_belong_together(made):
     assert spoilt.shape == clean.shape == (3, 64, 64, 1)
     assert np.any(pairs.crops(made[1], rng)[1] != clean)
     paper = np.median(spoilt[clean > 0.99])
-    assert np.median(spoilt[clean < 0.2]) < 0.5 * paper
+    assert np.median(spoilt[clean < 0.2]) < 0.6 * paper  # other crops: as light as paper
 
 
 def test_edits_are_counted():
