@@ -1,4 +1,4 @@
-"""Fit flow-matching priors to their plateau, on the two codes of `applications/generation`.
+"""Fit wider flow-matching priors than a notebook can, on the two codes of `applications/generation`.
 
     AELIB_DATA_DIR=... python benchmarks/generation_long.py
     AELIB_DATA_DIR=... python benchmarks/generation_long.py --trial --out trial.json
@@ -9,7 +9,8 @@ flow of three hidden layers of 512 units. Rows with one change each (one seed): 
 the epochs, two layers of 256, twice and half the learning rate.
 
 The measure is the book's Fréchet distance of 10,000 draws from the test images; what is chosen is chosen by
-the 5,000 validation images. About an hour of one core. Every finished run is stored, and a second start goes
+the 5,000 validation images. The rows of three seeds and of twice the width take 75 minutes of one core and are
+stored; the other changes are still to be run. Every finished run is stored, and a second start goes
 on after it; the figures go to ``benchmarks/results/generation_long.json``.
 """
 
