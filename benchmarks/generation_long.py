@@ -9,9 +9,9 @@ flow of three hidden layers of 512 units. Rows with one change each (one seed): 
 the epochs, two layers of 256, twice and half the learning rate.
 
 The measure is the book's Fréchet distance of 10,000 draws from the test images; what is chosen is chosen by
-the 5,000 validation images. The rows of three seeds and of twice the width take 75 minutes of one core and are
-stored; the other changes are still to be run. Every finished run is stored, and a second start goes
-on after it; the figures go to ``benchmarks/results/generation_long.json``.
+the 5,000 validation images. The rows of three seeds and of twice the width take 75 minutes of one core and
+are stored; the other changes are still to be run. Every finished run is stored, and a second start goes on
+after it; the figures go to ``benchmarks/results/generation_long.json``.
 """
 
 import argparse
