@@ -189,8 +189,9 @@ class _AutoencoderEstimator(BaseEstimator):
     @property
     def _gap(self) -> float:
         """What marks a gap at the encoder's input: a user's own, or a number that no table holds."""
-        own = isinstance(self.likelihood, likelihoods.Masked)
-        return self.likelihood.fill if own else -49152.0  # exact in all float types
+        if isinstance(self.likelihood, likelihoods.Masked):
+            return self.likelihood.fill
+        return -49152.0  # exact in all float types
 
     def _goes_on(self) -> bool:
         return checks.flag("warm_start", self.warm_start) and hasattr(self, "model_")

@@ -53,7 +53,7 @@ def write(
     fonts: Sequence[ImageFont.FreeTypeFont],
 ) -> tuple[str, np.ndarray]:
     """Fill a page with random words; return its text, and (192, 384), black on white."""
-    chosen, lines = fonts[rng.integers(len(fonts))], []
+    chosen, lines = fonts[int(rng.integers(len(fonts)))], []
     page = Image.new("L", (WIDE, HIGH), 255)
     draw = ImageDraw.Draw(page)
     left, top = rng.integers(8, 20), rng.integers(4, 10)
@@ -162,7 +162,7 @@ def crops(
         rows, columns = (
             rng.integers(0, whole - part + 1, count) for whole, part in ((HIGH, high), (WIDE, wide))
         )
-        parts[name] = sliding_window_view(stack, (high, wide), (1, 2))[n, rows, columns]  # type: ignore[call-overload]
+        parts[name] = sliding_window_view(stack, (high, wide), (1, 2))[n, rows, columns]
     inner = np.s_[:, margin:-margin, margin:-margin, None]  # the blur needs a margin
     return scan(parts, rng)[inner], parts["page"][inner]
 
@@ -221,7 +221,7 @@ def grounds(top: bool) -> np.ndarray:
     """Return all pieces of the upper or lower parts of two photographs: (photo, row, column, 32, 32)."""
     photos = [photo.mean(axis=-1) / 255 for photo in load_sample_images().images]
     parts = np.array([p[:300] if top else p[300:] for p in photos], "float32")
-    return sliding_window_view(parts, (SIDE, SIDE), (1, 2))  # type: ignore[call-overload]
+    return sliding_window_view(parts, (SIDE, SIDE), (1, 2))
 
 
 def on_photograph(
