@@ -89,7 +89,7 @@ class GaussianNoise(_Corruption):
 
 @_register
 class MaskingNoise(_Corruption):
-    """Sets each feature to `value`, 0, with probability `rate`: Vincent et al. (2010), section 3.3.
+    """Sets each feature to `value` with probability `rate`, to 0 in Vincent et al. (2010), section 3.3.
 
     Dropout rescales the survivors; masking noise must not, since the input has to stay in its range. The 0 is
     black in an image, and the mean of centred data; in other data it is a value like any other, so centre

@@ -188,7 +188,7 @@ class _AutoencoderEstimator(BaseEstimator):
 
     @property
     def _gap(self) -> float:
-        """What marks a gap at the encoder's input: a user's own, or a number that no table holds."""
+        """What marks a gap for the encoder: the `fill` of a `Masked` likelihood, else an unlikely number."""
         if isinstance(self.likelihood, likelihoods.Masked):
             return self.likelihood.fill
         return -49152.0  # exact in all float types
